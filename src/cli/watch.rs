@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::process::Signal;
 use serde_json::{Map, Value, json};
-use seshat::client::{Client, Entry, Error, Update, Updates, Watch};
+use seshat::client::{Client, Entry, Error, Position, Update, Updates, Watch};
 use seshat::types::ClusterId;
 use tokio::time::sleep;
 
@@ -48,6 +48,12 @@ come faster than they are read, a key that changes again and again has fewer lin
 last one is always there. Such lines, and those of changes of long ago after an outage,
 come in any order up to the next synced, and removals have its revision.
 
+--after goes on where an earlier watch has ended: it begins with the changes behind that
+revision, then comes synced. A node keeps the last changes only while it is watched, and
+for a while afterwards. If some are missing, standard error tells, and the keys that were
+set since come as they are now, perhaps without those that were removed. With --cluster it ends
+if another cluster has taken the place of the one of that revision.
+
 --exec runs a command in a shell instead: once for each line but synced, one at a time
 and in order. It gets SESHAT_EVENT, as above, SESHAT_REVISION, SESHAT_KEY and
 SESHAT_VALUE in its environment. Bytes that are not text come as SESHAT_KEY_BASE64 and
@@ -62,11 +68,12 @@ Examples:
   seshat watch --key leader --json | jq -r .value
   seshat watch --key ready | head -n 1        # wait until a key is there
   seshat watch config/ --exec 'systemctl reload app' --no-state
+  seshat watch config/ --after 1795707939485452
 
 Exit codes:
-  0  the reader has had enough, as head has, or --timeout has passed
-  2  the command line is faulty
-  3  the cluster cannot be reached, refused the watch, or it could not be printed
+  0    the reader has had enough, as head has, or --timeout has passed
+  2    the command line is faulty
+  3    the cluster cannot be reached, refused the watch, or it could not be printed
   130  ended by SIGINT; 143 by SIGTERM";
 
 /// Bytes that are printed at once.
@@ -98,6 +105,11 @@ pub(crate) struct Args {
     #[arg(long)]
     no_state: bool,
 
+    /// Begin with the changes behind this revision, which an earlier watch has printed
+    #[arg(long, value_name = "REVISION", conflicts_with = "no_state",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    after: Option<u64>,
+
     /// Run this in a shell for each change, and print nothing
     #[arg(long, value_name = "COMMAND")]
     exec: Option<OsString>,
@@ -115,7 +127,10 @@ impl Args {
         self.client.run(async |cluster| {
             let found = cluster.client().get_with_index(PROBED_KEY).await?;
             let client = cluster.client().with_timeout(PATIENCE);
-            let watch = self.watch(&client).min_revision(found.applied_index);
+            let mut watch = self.watch(&client).min_revision(found.applied_index);
+            if let Some(after) = self.after {
+                watch = watch.resume(position(after, found.applied_index, &client)?);
+            }
             self.follow(watch.stream()).await
         })
     }
@@ -238,6 +253,21 @@ impl Args {
     }
 }
 
+/// The revision `after`, of the cluster of `client`, which is at `revision`.
+fn position(after: u64, revision: u64, client: &Client) -> Result<Position, Failure> {
+    if after > revision {
+        return Err(Failure::precondition(format!(
+            "revision {after} is of another cluster: this one is at revision {revision}"
+        )));
+    }
+    let cluster = *client.watch_cluster().borrow();
+    let unknown = || Failure::precondition("the node does not tell its cluster: use --cluster");
+    Ok(Position {
+        cluster_id: cluster.ok_or_else(unknown)?,
+        revision: after,
+    })
+}
+
 /// Waits for `time`; without one, for ever.
 async fn passed(time: Option<Duration>) {
     match time {
@@ -261,6 +291,8 @@ enum Stop {
 struct News {
     changes: Changes,
     shows_state: bool,
+    /// The revision whose keys the user knows.
+    after: Option<u64>,
     /// Whether a time limit ends the wait for the state.
     is_limited: bool,
     /// Whether the whole state has come.
@@ -272,8 +304,9 @@ struct News {
 impl News {
     fn new(args: &Args) -> Self {
         Self {
-            changes: Changes::default(),
+            changes: args.after.map_or_else(Changes::default, Changes::since),
             shows_state: !args.no_state,
+            after: args.after,
             is_limited: args.client.time_left().is_some(),
             is_begun: false,
             outage: None,
@@ -287,6 +320,11 @@ impl News {
     /// No node has sent the whole state in time.
     fn of(&mut self, update: Update) -> Result<Vec<Told>, Failure> {
         let is_synced = matches!(update, Update::Synced { .. });
+        if let (Update::Reset, Some(after)) = (&update, self.after) {
+            tell(format_args!(
+                "not all changes behind revision {after} are there: keys that were removed may not be told"
+            ));
+        }
         if let Update::Disconnected(error) = &update {
             match (self.is_begun, self.is_limited) {
                 (true, _) => tell(format_args!(

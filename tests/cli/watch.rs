@@ -150,6 +150,85 @@ fn the_node_is_asked_for_what_the_command_line_says() {
     assert_eq!(key.range, interval(b"k", Some(b"k\0")));
 }
 
+/// What `seshat watch --after 5` does when its node, which is at revision 6, sends `messages`, and then refuses it.
+fn watch_after(messages: impl IntoIterator<Item = Message>, args: &[&str]) -> Ran {
+    let node = Mock::leader().of(7, None);
+    for _ in 0..6 {
+        client(&node.address, &["set", "k", "v"]).ok();
+    }
+    node.next_watch(messages, cut());
+    node.next_watch([], the_end());
+    let ran = client(&node.address, &[&["watch", "--after=5"], args].concat());
+    let asked = node.watches().remove(0);
+    assert_eq!(
+        (asked.cluster_id, asked.after_revision, asked.min_revision),
+        (Some(7), 5, 6)
+    );
+    ran
+}
+
+#[test]
+fn a_watch_goes_on_behind_a_revision() {
+    let behind = [
+        changes(6, &[set("a", "6", 6), deleted("b", 6)]),
+        synced(6),
+        changes(7, &[set("a", "7", 7)]),
+    ];
+    let ran = watch_after(behind, &[]);
+    assert_eq!(
+        ran.stdout,
+        "6\tset\ta\t6\n6\tdel\tb\n6\tsynced\n7\tset\ta\t7\n"
+    );
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+
+    // The node has not all of them any more.
+    let again = [
+        reset(),
+        state(&[entry("a", "6", 6), entry("c", "2", 2)], &[]),
+        synced(6),
+    ];
+    let ran = watch_after(again, &[]);
+    assert_eq!(ran.stdout, "6\tset\ta\t6\n6\tsynced\n");
+    let told =
+        "not all changes behind revision 5 are there: keys that were removed may not be told\n";
+    assert!(ran.stderr.starts_with(told), "{ran:?}");
+
+    // The reader is slow: a key that it may know is gone.
+    let slow = [state(&[entry("a", "6", 6)], &["b"]), synced(6)];
+    let ran = watch_after(slow, &["--keys-only"]);
+    assert_eq!(ran.stdout, "6\tset\ta\n6\tdel\tb\n6\tsynced\n");
+}
+
+#[test]
+fn a_watch_does_not_go_on_behind_a_revision_of_another_cluster() {
+    let node = Mock::leader().of(7, None);
+    client(&node.address, &["set", "k", "v"]).ok();
+    let error = client(&node.address, &["watch", "--after=2"]).failed(3);
+    assert!(
+        error.contains("revision 2 is of another cluster: this one is at revision 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_node_that_is_watched_has_the_changes_behind_a_revision() {
+    let dev = Dev::start();
+    let endpoints = dev.endpoints();
+    let node = endpoints.split(',').next().unwrap();
+    let mut before = Watching::start(node, &["--key", "k"]);
+    assert!(before.line().ends_with("\tsynced\n"));
+    client(&endpoints, &["set", "k", "1"]).ok();
+    let line = before.line();
+    let revision = line.split('\t').next().unwrap();
+    client(&endpoints, &["del", "k"]).ok();
+    client(&endpoints, &["set", "k", "2"]).ok();
+    let mut after = Watching::start(node, &["--key", "k", "--after", revision]);
+    for told in ["\tdel\tk\n", "\tset\tk\t2\n", "\tsynced\n"] {
+        let line = after.line();
+        assert!(line.ends_with(told), "{line}");
+    }
+}
+
 /// Each change is told once: what has not changed since is no change, however often the state comes.
 #[test]
 fn a_state_that_comes_again_tells_what_is_new_in_it() {
