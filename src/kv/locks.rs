@@ -480,11 +480,11 @@ mod tests {
                 }
                 for (lock, id) in &model {
                     let mut ahead = model.iter().filter(|(name, _)| name == lock);
-                    let ahead = ahead.position(|(_, other)| other == id).unwrap() as u64;
+                    let ahead = ahead.position(|(_, other)| other == id).unwrap();
                     let state = locks.state(lock, *id);
                     let is_right = match ahead {
                         0 => matches!(state, ClaimState::Held(_)),
-                        _ => state == ClaimState::Waiting(ahead),
+                        _ => state == ClaimState::Waiting(ahead.try_into().unwrap()),
                     };
                     prop_assert!(is_right, "{:?} with {} ahead", state, ahead);
                 }
