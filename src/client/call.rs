@@ -91,7 +91,7 @@ impl Client {
                 Err(fault) => fault,
             };
             debug!(node = leader.address, %fault, applied = %fault.applied, "an attempt failed");
-            self.note(&leader, &fault, begun);
+            self.note(&leader, &fault, until.saturating_duration_since(begun));
             if self.purpose == Purpose::Streams && fault.sends_elsewhere() {
                 self.shared.dial_anew(&leader);
             }
@@ -120,9 +120,10 @@ impl Client {
         }
     }
 
-    /// Updates what is known after a fault of `node` in an attempt that began at `begun`.
-    pub(super) fn note(&self, node: &Node, fault: &CallError, begun: Instant) {
-        if !(fault.silent && begun.elapsed() < SILENCE && self.was_heard(node)) {
+    /// Updates what is known after a fault of `node`, which had so long to answer. How long the attempt took in
+    /// the end depends on the load of this machine, too.
+    pub(super) fn note(&self, node: &Node, fault: &CallError, given: Duration) {
+        if !(fault.silent && given < SILENCE && self.was_heard(node)) {
             self.shared.note(node, fault);
         }
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout_at};
 use tokio_stream::Stream;
 use tonic::{Response, Status, Streaming};
 use tracing::{Instrument as _, debug, debug_span};
@@ -187,7 +187,6 @@ impl Observer {
         mut messages: Streaming<lock::ObserveResponse>,
         pause: &mut Duration,
     ) -> Result<Option<lock::ObserveResponse>, Error> {
-        let begun = Instant::now();
         let fault = match messages.message().await {
             Ok(Some(message)) => {
                 self.messages = Some((node, messages));
@@ -198,7 +197,7 @@ impl Observer {
         };
         let fault = fault.of_read();
         debug!(node = node.address, %fault, "observing was cut off");
-        self.client.note(&node, &fault, begun);
+        self.client.shared.note(&node, &fault);
         if fault.retryability != Retryability::Later {
             return Err(ended(&node, fault));
         }

@@ -184,7 +184,8 @@ impl Reader {
         };
         let (node, fault) = (answer.node, fault.of_read());
         debug!(node = node.address, %fault, "a scan was cut off");
-        self.client.note(&node, &fault, begun);
+        let given = until.saturating_duration_since(begun);
+        self.client.note(&node, &fault, given);
         if fault.retryability != Retryability::Later {
             return Err(ended(&node, fault));
         }

@@ -309,6 +309,41 @@ fn a_session_that_is_over_holds_nothing_before_it_is_removed() {
 }
 
 #[test]
+fn a_lock_goes_to_no_claim_that_is_over_before_it_is_removed() {
+    // The second claim is over by its own wish, or with its session.
+    for (max_wait, session_ttl) in [(Some(2_000), 10_000), (None, 2_000)] {
+        let mut it = Machine::new(1);
+        it.open(2, session_ttl);
+        it.open(3, 10_000);
+        it.acquire(id(1, 1), None);
+        it.acquire(id(2, 1), max_wait);
+        it.acquire(id(3, 1), None);
+        // So many keys are due before it that its end is left to the next command.
+        for _ in 0..5 {
+            it.state.clock.advance(500);
+        }
+        assert!(it.state.clock().is_due());
+        it.release(id(1, 1));
+        assert_eq!(it.holder(), Some(id(3, 1)));
+    }
+}
+
+#[test]
+fn a_release_whose_answer_finds_no_room_changes_nothing() {
+    let mut it = Machine::new(1);
+    it.acquire(id(1, 1), None);
+    it.state.sessions.living_mut().answer_bytes = crate::kv::MAX_LIVING_ANSWER_BYTES;
+    let before = it.state.clone();
+    assert_eq!(it.release(id(1, 2)), Effect::AnswersFull);
+    assert_eq!(it.state, before);
+    assert_eq!(
+        it.release(id(1, 1)),
+        Effect::Released,
+        "its answer has room"
+    );
+}
+
+#[test]
 fn a_session_owns_a_bounded_number_of_keys_and_claims_together() {
     let mut it = Machine::new(1);
     let owned = |key: u64| {

@@ -365,7 +365,7 @@ const _: () = assert!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Entry, Lifetime, OperationResult, TxnOutcome};
+    use crate::kv::{ClaimId, Entry, Holder, Lifetime, OperationResult, TxnOutcome};
     use crate::types::Key;
 
     fn stamp(client: u64, sequence: u64, first_outstanding: u64) -> Stamp {
@@ -593,6 +593,26 @@ mod tests {
         assert_eq!(fits(&sessions, 7, largest), Ok(()));
         assert_eq!(sessions.bytes, counted(&sessions));
         assert_eq!(sessions.bytes, 2 * 64 + 48 + MAX_REMEMBERED_BYTES);
+    }
+
+    #[test]
+    fn the_answer_that_a_lock_is_held_counts_with_its_holder() {
+        let mut sessions = Sessions::default();
+        for bytes in [0, 100] {
+            let occupied = Effect::Occupied(Box::new(Holder {
+                claim: ClaimId {
+                    client_id: ClientId(7),
+                    sequence: 1,
+                },
+                token: 1,
+                value: vec![0; bytes].into(),
+            }));
+            let counted = ANSWER_BYTES + HOLDER_BYTES + bytes;
+            sessions.living.answer_bytes = MAX_LIVING_ANSWER_BYTES - counted;
+            assert_eq!(sessions.with_room(occupied.clone()), occupied);
+            sessions.living.answer_bytes += 1;
+            assert_eq!(sessions.with_room(occupied), Effect::AnswersFull);
+        }
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! Answers that come too late: they were on their way when the call was given up.
+//!
+//! The connections are in memory, and time passes only while all wait, so the speed of the machine is of no account.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io;
 use std::time::Duration;
 
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use seshat::client::Client;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::advance;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -56,7 +62,7 @@ fn answer(stream: u32) -> Vec<u8> {
 
 /// Answers each call, those that hold [`LATE`] when they have been given up. Reports the arrival of each
 /// of those.
-async fn serve(mut io: TcpStream, came: mpsc::UnboundedSender<()>) -> std::io::Result<()> {
+async fn serve(mut io: DuplexStream, came: mpsc::UnboundedSender<()>) -> io::Result<()> {
     io.read_exact(&mut [0; 24]).await?;
     io.write_all(&frame(SETTINGS, 0, 0, &[])).await?;
     let mut late = HashSet::new();
@@ -84,33 +90,49 @@ async fn serve(mut io: TcpStream, came: mpsc::UnboundedSender<()>) -> std::io::R
     }
 }
 
-/// A node, its calls that are answered late, and its connections.
-async fn start() -> (String, mpsc::UnboundedReceiver<()>, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (came, calls) = mpsc::unbounded_channel();
-    let connections = Arc::<AtomicUsize>::default();
-    let count = Arc::clone(&connections);
-    tokio::spawn(async move {
-        loop {
-            let (io, _) = listener.accept().await.unwrap();
-            count.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(serve(io, came.clone()));
-        }
-    });
-    (address, calls, connections)
+/// The node of a test.
+struct Node {
+    came: mpsc::UnboundedSender<()>,
+    connections: usize,
 }
 
-fn client(address: String) -> Client {
-    let builder = Client::builder().endpoints([address]);
-    builder.timeout(Duration::from_secs(30)).build().unwrap()
+thread_local! {
+    static NODE: RefCell<Option<Node>> = const { RefCell::new(None) };
+}
+
+/// Starts the node of this test. Returns a client of it, and the calls that are answered late.
+fn start() -> (Client, mpsc::UnboundedReceiver<()>) {
+    let (came, calls) = mpsc::unbounded_channel();
+    let connections = 0;
+    NODE.set(Some(Node { came, connections }));
+    let builder = Client::builder()
+        .endpoints(["n1:6379"])
+        .simulated(connect, 0);
+    let builder = builder.timeout(Duration::from_secs(30));
+    (builder.build().unwrap(), calls)
+}
+
+/// A channel to the node of this test.
+fn connect(endpoint: &Endpoint) -> Channel {
+    endpoint.connect_with_connector_lazy(service_fn(|_: Uri| async {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        NODE.with_borrow_mut(|node| {
+            let node = node.as_mut().unwrap();
+            node.connections += 1;
+            tokio::spawn(serve(far, node.came.clone()));
+        });
+        Ok::<_, io::Error>(TokioIo::new(near))
+    }))
+}
+
+fn connections() -> usize {
+    NODE.with_borrow(|node| node.as_ref().unwrap().connections)
 }
 
 /// h2 counts them over the lifetime of a connection, and would break it at 1 024.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn they_cost_no_write_beside_them() {
-    let (address, mut calls, connections) = start().await;
-    let client = client(address);
+    let (client, mut calls) = start();
     for _ in 0..30 {
         let mut reads: JoinSet<_> = (0..100)
             .map(|_| {
@@ -125,19 +147,33 @@ async fn they_cost_no_write_beside_them() {
         while reads.join_next().await.is_some() {}
         client.set("k", "v").await.unwrap();
     }
-    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    assert_eq!(connections(), 1);
 }
 
-/// A deadline of a few milliseconds tells something about its caller, and nothing about the node.
-#[tokio::test]
+/// A deadline of a few milliseconds tells something about its caller, and nothing about the node; no more does a
+/// machine that stands still meanwhile.
+#[tokio::test(start_paused = true)]
 async fn a_node_that_serves_others_is_not_given_up_for_a_hasty_call() {
-    let (address, _calls, connections) = start().await;
-    let client = client(address);
-    for _ in 0..100 {
+    let (client, mut calls) = start();
+    for turn in 0..100 {
         client.set("k", "v").await.unwrap();
         let hasty = client.within(Duration::from_millis(5));
-        hasty.get(LATE.to_vec()).await.unwrap_err();
+        let read = tokio::spawn(async move { hasty.get(LATE.to_vec()).await });
+        calls.recv().await.unwrap();
+        advance(Duration::from_millis(turn * 2)).await;
+        read.await.unwrap().unwrap_err();
     }
     client.set("k", "v").await.unwrap();
-    assert_eq!(connections.load(Ordering::Relaxed), 1);
+    assert_eq!(connections(), 1);
+}
+
+/// A node that had long enough, and was silent, may be gone with its connection.
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_is_dialled_anew() {
+    let (client, _calls) = start();
+    client.set("k", "v").await.unwrap();
+    let patient = client.within(Duration::from_secs(1));
+    patient.get(LATE.to_vec()).await.unwrap_err();
+    client.set("k", "v").await.unwrap();
+    assert!(connections() > 1);
 }

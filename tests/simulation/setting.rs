@@ -9,6 +9,7 @@ use seshat::node::RaftOptions;
 use seshat::types::{ClusterMembership, NodeId, NodeInfo, ProtocolLevel};
 
 use crate::delivery::QUEUE;
+use crate::sabotage::Sabotage;
 use crate::world::{HowMany, TICK};
 
 /// The size of an entry of a client's write in a message.
@@ -165,9 +166,11 @@ impl Setting {
             distances: (1..=nodes).map(|id| (node_id(id), distance(rng))).collect(),
             reorders_appends,
             bandwidth: one_of(rng, &[None, None, Some(20), Some(100)]),
-            sluggish: rng
-                .gen_bool(0.3)
-                .then(|| (node_id(rng.gen_range(1..=nodes)), rng.gen_range(1..=4))),
+            sluggish: rng.gen_bool(0.3).then(|| {
+                let node = node_id(rng.gen_range(1..=nodes));
+                // If it leads, each other node answers each append, and it has to keep up with the clients.
+                (node, rng.gen_range(1..=4).min(12 / u64::from(nodes)))
+            }),
             load: rng.gen_bool(0.25).then(|| one_of(rng, &[20, 60, 150, 300])),
             rewrites_files: rng.gen_bool(0.5),
             remembers: rng.gen_bool(0.5),
@@ -210,6 +213,28 @@ impl Setting {
         let hit = (1..=nodes).filter(|_| rng.gen_bool(share)).map(node_id);
         let hit = hit.collect();
         Some((rng.gen_range(2_000..16_000), hit))
+    }
+
+    /// Directs the run to what shows that a rule is broken.
+    pub(crate) fn direct(&mut self, sabotage: Option<Sabotage>) {
+        match sabotage {
+            // All but one lose their memory.
+            Some(sabotage @ (Sabotage::HungIsSilent | Sabotage::NoneSkipped)) => {
+                let survivor = node_id(self.founders);
+                let others = self.node_ids().into_iter().filter(|it| *it != survivor);
+                self.disaster = Some((8_000, others.collect()));
+                if sabotage == Sabotage::HungIsSilent {
+                    self.hangs = Some(11_000);
+                }
+            }
+            // All founders do, and only members that were added later are left.
+            Some(Sabotage::Forgets) => {
+                self.nodes = self.founders + 2;
+                self.rewrites_files = false;
+                self.disaster = Some((14_000, self.membership().ids().collect()));
+            }
+            _ => {}
+        }
     }
 
     /// The protocol level of a process that begins at `now`.

@@ -187,15 +187,7 @@ impl World {
             let ahead = (seed % 24 < 12).then_some(3 * 3_600_000);
             setting.lying = Some((crate::setting::node_id(node), ahead));
         }
-        if let Some(Sabotage::HungIsSilent | Sabotage::NoneSkipped) = plan.sabotage {
-            // All but one lose their memory.
-            let survivor = crate::setting::node_id(setting.founders);
-            let others = setting.node_ids().into_iter().filter(|it| *it != survivor);
-            setting.disaster = Some((8_000, others.collect()));
-        }
-        if plan.sabotage == Some(Sabotage::HungIsSilent) {
-            setting.hangs = Some(11_000);
-        }
+        setting.direct(plan.sabotage);
         setting.raft.watch = watches::bounds(seed);
         if plan.scope == Scope::Wide && seed % 3 == 2 {
             setting.raft.max_state_bytes = LITTLE_STATE;

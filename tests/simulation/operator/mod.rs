@@ -141,6 +141,11 @@ impl World {
             self.rewrite_files(&view.members);
         }
         let members: Vec<_> = view.members.iter().copied().collect();
+        let grown = members.len() > usize::from(self.setting.founders);
+        if self.plan.sabotage == Some(Sabotage::Forgets) && !grown {
+            self.order_addition(view);
+            return Ok(());
+        }
         let node = match self.rng.gen_bool(0.3) {
             true => self.some_node(1.0),
             false => members[self.rng.gen_range(0..members.len())],

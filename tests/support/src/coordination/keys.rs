@@ -9,6 +9,7 @@ use super::request::Entry;
 /// Keys of each kind: few, so that actors meet.
 const KEPT: u64 = 6;
 const REMOVABLE: u64 = 3;
+const BRIEF: u64 = 3;
 const ACCOUNTS: u64 = 4;
 
 /// The names of the keys that actors share.
@@ -18,6 +19,8 @@ pub struct Keys {
     pub kept: Vec<String>,
     /// Keys that are removed now and then.
     pub removable: Vec<String>,
+    /// Keys that are bound for a time alone, and only while they are missing: each value ends by itself.
+    pub brief: Vec<String>,
     /// Accounts, of which the sum of the balances never changes.
     pub accounts: Vec<String>,
     /// A counter, and the lock that guards it.
@@ -35,6 +38,7 @@ impl Keys {
         Self {
             kept: names('k', KEPT),
             removable: names('d', REMOVABLE),
+            brief: names('e', BRIEF),
             accounts: names('a', ACCOUNTS),
             counter: format!("{prefix}c"),
             lock: format!("{prefix}lock"),
@@ -46,7 +50,14 @@ impl Keys {
     /// All keys, in their order.
     pub(super) fn all(&self) -> Vec<String> {
         let counter = std::slice::from_ref(&self.counter);
-        [&self.accounts[..], counter, &self.removable, &self.kept].concat()
+        [
+            &self.accounts[..],
+            counter,
+            &self.removable,
+            &self.brief,
+            &self.kept,
+        ]
+        .concat()
     }
 
     /// Their names with their first and their last letter, as a range.

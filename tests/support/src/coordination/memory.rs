@@ -15,6 +15,8 @@ use super::keys::{Keys, encode};
 use super::record::{Fact, Version};
 use super::request::{Entry, Request, Write};
 
+/// The share of single writes to keys that are bound for a time alone.
+const BRIEF: f64 = 0.3;
 /// The share of values that are bound for a time, of those that may be.
 const WITH_TTL: f64 = 0.5;
 /// How long these are bound, in milliseconds.
@@ -49,6 +51,9 @@ impl Memory {
 
     /// A write of one key, often on a condition of that key.
     pub(super) fn write(&mut self) -> Request {
+        if self.rng.gen_bool(BRIEF) {
+            return self.write_brief();
+        }
         let key = self.any_key();
         let seen = self.seen.get(&key).copied().flatten();
         let condition = match (self.rng.gen_range(0..8), seen) {
@@ -70,12 +75,28 @@ impl Memory {
         })
     }
 
+    /// A write of a key that is bound for a time alone, if it is missing.
+    fn write_brief(&mut self) -> Request {
+        let key = self.keys.brief.choose(&mut self.rng).expect("keys").clone();
+        let write = self.set(&key, self.history.fresh_value());
+        Request {
+            conditions: vec![(key, Fact::Missing)],
+            writes: vec![write],
+            ttl: Some(self.ttl()),
+            ..Request::default()
+        }
+    }
+
+    fn ttl(&mut self) -> Duration {
+        Duration::from_millis(self.rng.gen_range(TTL))
+    }
+
     /// The request, or the same whose value is bound for a time.
     fn maybe_for_a_time(&mut self, mut request: Request) -> Request {
         let removable = |write: &Write| self.keys.removable.contains(&write.key);
         let may = matches!(&request.writes[..], [write] if removable(write));
         if may && self.rng.gen_bool(WITH_TTL) {
-            request.ttl = Some(Duration::from_millis(self.rng.gen_range(TTL)));
+            request.ttl = Some(self.ttl());
         }
         request
     }
