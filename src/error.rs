@@ -189,6 +189,14 @@ pub enum Reason {
         /// The session.
         client_id: ClientId,
     },
+    /// The session does not live: of a renewal, or of a key that it would own.
+    #[error(
+        "session {client_id} does not live: its TTL has passed, it was closed, or it was never opened"
+    )]
+    SessionNotLiving {
+        /// The session.
+        client_id: ClientId,
+    },
     /// The request names another cluster than the one that this node takes part in.
     #[error("{}", match successor {
         true => format!("this node takes part in cluster {cluster_id}, which was recovered from \

@@ -143,7 +143,10 @@ fn next(reason: Option<&Reason>) -> Option<Reason> {
         Reason::FailedPrecondition { .. } => Reason::SessionExpired {
             client_id: ClientId(7),
         },
-        Reason::SessionExpired { .. } => Reason::OtherCluster {
+        Reason::SessionExpired { .. } => Reason::SessionNotLiving {
+            client_id: ClientId(7),
+        },
+        Reason::SessionNotLiving { .. } => Reason::OtherCluster {
             cluster_id: ClusterId(7),
             successor: false,
         },

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use seshat::client::{Client, MAX_MESSAGE_BYTES};
 
+use super::entry::Json;
 use super::failure::Failure;
 use super::options::{ClientOptions, duration, one_cluster};
 use super::pipes::print;
@@ -109,7 +110,7 @@ impl Args {
             Ok::<_, Failure>(bench::run(plan, &clients, tell).await?)
         })?;
         if self.client.json {
-            print(report.json(), None)?;
+            print(Json(&report.json()), None)?;
         } else {
             print(report.to_string().trim_end(), None)?;
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Map, Value};
 use seshat::client::Found;
 
-use super::entry::insert;
+use super::entry::{Json, insert};
 use super::failure::{Failure, UNMET};
 use super::options::{ClientOptions, lock_name};
 use super::word::Word;
@@ -40,7 +40,7 @@ pub(crate) fn print_unmet(
     found: &Found,
 ) -> Result<ExitCode, Failure> {
     let printed = match (client.json, lock) {
-        (true, _) => client.print(json(key, found)),
+        (true, _) => client.print(Json(&json(key, found))),
         (false, Some(Held { name, token })) => client.print(format_args!(
             "not {written}: the lock {} is not held under token {token}",
             Word(name.as_bytes())

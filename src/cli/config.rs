@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use seshat::config::{Config, ConfigError, Overrides, process_env};
 
+use super::entry::Json;
 use super::failure::Failure;
 use super::pipes::print;
 
@@ -62,7 +63,7 @@ impl Args {
         let node = &config.node;
         if json {
             let valid = json!({ "valid": true, "id": node.id.get(), "members": members });
-            print(valid, None)?;
+            print(Json(&valid), None)?;
         } else {
             let valid = format_args!(
                 "{}: valid: node {} of {members}, clients on {}, nodes on {}",

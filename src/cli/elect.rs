@@ -8,11 +8,13 @@ use serde_json::json;
 use seshat::client::{Leadership, LivingSession};
 use seshat::types::ClientId;
 
+use super::entry::Json;
 use super::failure::Failure;
-use super::job::{Job, Signals, ended_by, lost};
-use super::lock::{Holding, close};
+use super::holding::Holding;
+use super::job::{Job, lost};
 use super::options::{ClientOptions, lock_name};
 use super::pipes::write_line;
+use super::process::{Signals, ended_by};
 use super::word::Word;
 
 const HELP: &str = "\
@@ -66,15 +68,8 @@ impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         self.client.run(async |cluster| {
             let client = self.client.for_calls(cluster.client());
-            let mut signals = Signals::new()?;
-            let opened = client.session().ttl(self.holding.ttl);
-            let session = tokio::select! {
-                opened = opened => opened?,
-                signal = signals.next() => return Ok(ended_by(signal)),
-            };
-            let outcome = self.stand(&session, &mut signals).await;
-            close(&session).await;
-            outcome
+            let stand = async |session: &_, signals: &mut _| self.stand(session, signals).await;
+            self.holding.in_session(&client, stand).await
         })
     }
 
@@ -110,12 +105,12 @@ impl Args {
         let session = ClientId(leadership.session().id()).to_string();
         let (name, token) = (Word(self.name.as_bytes()), leadership.token());
         let line = match self.client.json {
-            true => json!({
+            true => Json(&json!({
                 "elected": true,
                 "name": self.name,
                 "token": token,
                 "session": session,
-            })
+            }))
             .to_string(),
             false => format!("elected {name} {token}"),
         };

@@ -8,7 +8,9 @@ use serde_json::json;
 use seshat::client::{Applied, Error};
 use seshat::config::ConfigError;
 
+use super::entry::Json;
 use super::tell;
+use super::word::is_shown;
 
 /// The exit code of a command whose condition did not hold.
 pub(crate) const UNMET: u8 = 1;
@@ -197,7 +199,7 @@ impl Failure {
             Exit::NotRun(code) => code,
         };
         if json {
-            tell(self.to_json());
+            tell(Json(&self.to_json()));
         } else {
             tell(format_args!("error: {}", self.message));
         }
@@ -266,7 +268,7 @@ fn word(applied: Applied) -> &'static str {
     }
 }
 
-/// Text from another machine, without control characters that would steer a terminal.
+/// Text from another machine, without the characters that would steer a terminal or fool its reader.
 pub(crate) fn printable(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(|char| !is_shown(char), " ")
 }

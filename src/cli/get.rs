@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use seshat::client::{Client, Error};
 use tonic::Code;
 
-use super::entry::{insert, insert_lifetime};
+use super::entry::{Json, insert, insert_lifetime};
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
 use super::pipes::print_value;
@@ -73,7 +73,7 @@ impl Args {
         let Some(object) = read else {
             return Ok(ExitCode::from(NO_SUCH_KEY));
         };
-        self.client.print(Value::Object(object))?;
+        self.client.print(Json(&Value::Object(object)))?;
         Ok(ExitCode::SUCCESS)
     }
 }

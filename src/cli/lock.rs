@@ -7,10 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use seshat::client::{Client, Error, LivingSession, LockAttempt};
 
+use super::entry::Json;
 use super::failure::Failure;
-use super::job::{Job, Signals, ended_by};
+use super::holding::Holding;
+use super::job::Job;
 use super::locks::Shown;
-use super::options::{ClientOptions, duration, lock_name, session_ttl};
+use super::options::{ClientOptions, duration, lock_name};
+use super::process::{Signals, ended_by};
 use super::tell;
 use super::word::Word;
 
@@ -83,31 +86,13 @@ pub(crate) struct Args {
     pub(crate) client: ClientOptions,
 }
 
-/// How a lock is held.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Holding {
-    /// How long the lock stays held when this machine is cut off: 2s to 1h
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = session_ttl)]
-    pub(crate) ttl: Duration,
-
-    /// How long the command may take to end when the lock is lost
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub(crate) grace: Duration,
-}
-
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         self.client.run(async |cluster| {
             let client = self.client.for_calls(cluster.client());
-            let mut signals = Signals::new()?;
-            let opened = client.session().ttl(self.holding.ttl);
-            let session = tokio::select! {
-                opened = opened => opened?,
-                signal = signals.next() => return Ok(ended_by(signal)),
-            };
-            let outcome = self.hold(&client, &session, &mut signals).await;
-            close(&session).await;
-            outcome
+            let hold =
+                async |session: &_, signals: &mut _| self.hold(&client, session, signals).await;
+            self.holding.in_session(&client, hold).await
         })
     }
 
@@ -156,11 +141,11 @@ impl Args {
         };
         let (name, holder) = (Word(self.name.as_bytes()), holder.as_ref().map(Shown));
         match (self.client.json, holder) {
-            (true, holder) => tell(serde_json::json!({
+            (true, holder) => tell(Json(&serde_json::json!({
                 "acquired": false,
                 "name": self.name,
                 "holder": holder.map(|holder| holder.json()),
-            })),
+            }))),
             (false, Some(holder)) => tell(format_args!("not locked: {name} is held by {holder}")),
             (false, None) => tell(format_args!("not locked: {name} was not free in time")),
         }
@@ -172,16 +157,4 @@ fn host_and_process() -> String {
     let uname = rustix::system::uname();
     let host = uname.nodename().to_string_lossy();
     format!("{host} pid {}", std::process::id())
-}
-
-/// Ends a session with its locks, so that the others do not wait for its TTL.
-pub(super) async fn close(session: &LivingSession) {
-    if session.is_lost() {
-        return;
-    }
-    if let Err(error) = session.close().await {
-        tell(format_args!(
-            "the lock stays held until its TTL has passed: {error}"
-        ));
-    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use seshat::client::{Client, Holder, LockInfo};
 use seshat::types::ClientId;
 
-use super::entry::insert;
+use super::entry::{Json, insert};
 use super::failure::Failure;
 use super::options::{ClientOptions, lock_name};
 use super::pipes::{reader_gone, write_line};
@@ -90,7 +90,7 @@ impl Args {
         match self.client.json {
             true => {
                 let locks: Value = locks.iter().map(to_json).collect();
-                self.client.print(json!({ "locks": locks }))
+                self.client.print(Json(&json!({ "locks": locks })))
             }
             false => self.client.print(to_text(locks)),
         }
@@ -102,7 +102,7 @@ impl Args {
             let holder = holder?;
             let holder = holder.as_ref().map(Shown);
             let line = match (self.client.json, holder) {
-                (true, Some(holder)) => holder.json().to_string(),
+                (true, Some(holder)) => Json(&holder.json()).to_string(),
                 (true, None) => json!({ "token": null }).to_string(),
                 (false, Some(Shown(holder))) => {
                     let session = ClientId(holder.client_id);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use seshat::client::endpoint;
 use seshat::proto::admin::{AddMemberResponse, RemoveMemberResponse, StatusResponse};
 
+use super::entry::Json;
 use super::failure::{Failure, printable};
 use super::options::{ClientOptions, HEALING_TIMEOUT, node_id};
 use super::render::{role, role_and_percent, summary, table};
@@ -162,7 +163,7 @@ impl List {
             .client
             .run(async |cluster| Ok(cluster.admin().status().await?))?;
         if self.client.json {
-            return self.client.print(list_to_json(&status));
+            return self.client.print(Json(&list_to_json(&status)));
         }
         self.client.print(list_to_text(&status))
     }

@@ -12,7 +12,8 @@
 //! The last five rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
 //! sets the time limit of the command, `wait.rs` waits until the cluster is healed, `failure.rs` reports
 //! errors, `condition.rs` shows why a write was not made, `options.rs` holds the shared flags,
-//! `job.rs` runs a command under a lock, `pipes.rs` reads and writes within the time limit, `word.rs` shows bytes as text and `entry.rs` in JSON. Standard
+//! `holding.rs` holds the session of a lock and `job.rs` runs a command under it, `process.rs` ends a command with all
+//! that it has started, `pipes.rs` reads and writes within the time limit, `word.rs` shows bytes as text and `entry.rs` in JSON. Standard
 //! output gets the answer only; everything else goes to standard error, so that the output of every command can be
 //! piped.
 
@@ -27,6 +28,7 @@ mod entry;
 mod failure;
 mod form;
 mod get;
+mod holding;
 mod job;
 mod lock;
 mod locks;
@@ -34,6 +36,7 @@ mod logging;
 mod member;
 mod options;
 mod pipes;
+mod process;
 mod recover;
 mod redirects;
 mod render;
@@ -187,10 +190,11 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
 /// Longest wait until a line on standard error is taken.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes `text` and a newline to standard error. If the reader does not take it in time, the line is
-/// lost, and the command goes on.
+/// Writes `text` and a newline to standard error, with spaces in place of what would steer a terminal. If the reader
+/// does not take it in time, the line is lost, and the command goes on.
 fn tell(text: impl std::fmt::Display) {
-    let line = format!("{text}\n");
+    let steers = |char| !matches!(char, '\n' | '\t') && !word::is_shown(char);
+    let line = format!("{text}\n").replace(steers, " ");
     let (done, written) = std::sync::mpsc::sync_channel(1);
     let write = move || {
         let _ = std::io::stderr().lock().write_all(line.as_bytes());

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::Value;
 use seshat::client::{Builder, Client, MAX_MESSAGE_BYTES};
-use seshat::types::ClusterId;
+use seshat::types::{ClientId, ClusterId};
 use tokio::runtime::Runtime;
 
 use super::client::Cluster;
+use super::entry::Json;
 use super::failure::Failure;
 use super::pipes::{print, read, write};
 
@@ -190,7 +191,7 @@ impl ClientOptions {
         json: Value,
     ) -> Result<(), Failure> {
         let printed = match self.json {
-            true => self.print(&json),
+            true => self.print(Json(&json)),
             false => self.print(text),
         };
         printed.map_err(|failure| failure.carried_out(done, json))
@@ -244,12 +245,21 @@ pub(crate) fn node_id() -> impl TypedValueParser<Value = u16> {
 
 /// Parses the id of a cluster as it is shown: 16 hexadecimal digits.
 pub(crate) fn cluster_id(text: &str) -> Result<ClusterId, String> {
-    let hexadecimal = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let id = u64::from_str_radix(text, 16).ok();
-    let id = id.filter(|_| hexadecimal).map(ClusterId);
-    id.ok_or_else(|| {
+    hexadecimal(text).map(ClusterId).ok_or_else(|| {
         "a cluster id has 16 hexadecimal digits, as seshat status --json shows it".to_owned()
     })
+}
+
+/// Parses the id of a session as it is shown: 16 hexadecimal digits.
+pub(crate) fn session_id(text: &str) -> Result<ClientId, &'static str> {
+    let id = hexadecimal(text).filter(|id| *id != 0).map(ClientId);
+    id.ok_or("a session id has 16 hexadecimal digits, as seshat session list shows it")
+}
+
+fn hexadecimal(text: &str) -> Option<u64> {
+    let is_whole = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u64::from_str_radix(text, 16).ok();
+    number.filter(|_| is_whole)
 }
 
 /// Parses a key from the command line.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use seshat::client::{Client, Entry, KeyRange, Scan};
 
-use super::entry::{insert, insert_lifetime};
+use super::entry::{Json, insert, insert_lifetime};
 use super::failure::Failure;
 use super::options::{ClientOptions, key};
 use super::tell;
@@ -95,7 +95,7 @@ impl Args {
     async fn count(&self, client: &Client) -> Result<(), Failure> {
         let count = self.scan(client).count().await?;
         match self.client.json {
-            true => self.client.print(json!({ "count": count })),
+            true => self.client.print(Json(&json!({ "count": count }))),
             false => self.client.print(count),
         }
     }
@@ -151,7 +151,7 @@ impl Args {
         let Entry { key, value, .. } = entry;
         // Writing to memory does not fail.
         let _ = match (self.client.json, self.keys_only) {
-            (true, _) => writeln!(lines, "{}", self.json(entry)),
+            (true, _) => writeln!(lines, "{}", Json(&self.json(entry))),
             (false, true) => writeln!(lines, "{}", Word(key)),
             (false, false) => writeln!(lines, "{}\t{}", Word(key), Word(value)),
         };

@@ -7,6 +7,7 @@ use seshat::proto::admin::{MemberStatus, StatusResponse};
 use seshat::types::{ClusterId, RaftId};
 
 use super::client::Cluster;
+use super::entry::Json;
 use super::failure::{Failure, printable};
 use super::options::{ClientOptions, HEALING_TIMEOUT};
 use super::redirects::Redirects;
@@ -94,7 +95,7 @@ impl Args {
             })?,
         };
         match self.client.json {
-            true => self.client.print(to_json(&status, &redirects))?,
+            true => self.client.print(Json(&to_json(&status, &redirects)))?,
             false => self.client.print(to_text(&status, &redirects))?,
         }
         Ok(ExitCode::SUCCESS)

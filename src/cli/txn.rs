@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use seshat::client::{Client, Error, Txn, TxnCall, TxnOperation, TxnOutcome, TxnResult};
 
+use super::entry::Json;
 use super::failure::{Failure, UNMET};
 use super::options::ClientOptions;
 use super::word::Word;
@@ -87,7 +88,7 @@ impl Args {
             self.client.print_done(done, text, json)?;
         } else {
             let printed = match self.client.json {
-                true => self.client.print(json),
+                true => self.client.print(Json(&json)),
                 false => self.client.print(text),
             };
             printed.map_err(|failure| match outcome.succeeded {

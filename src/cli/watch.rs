@@ -6,20 +6,22 @@ mod hook;
 use std::ffi::{OsStr, OsString};
 use std::future::{pending, ready};
 use std::io::Write as _;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::process::Signal;
 use serde_json::{Map, Value, json};
-use seshat::client::{Client, Entry, Error, Update, Updates, Watch};
+use seshat::client::{Client, Entry, Error, Position, Update, Updates, Watch};
 use seshat::types::ClusterId;
 use tokio::time::sleep;
 
-use super::entry::{insert, insert_lifetime};
+use super::entry::{Json, insert, insert_lifetime};
 use super::failure::Failure;
-use super::options::{ClientOptions, key};
+use super::options::{ClientOptions, duration, key};
 use super::pipes::reader_gone;
+use super::process::{GRACE, Signals, ended_by};
 use super::tell;
 use super::word::Word;
 use changes::{Change, Changes, Told};
@@ -46,23 +48,33 @@ come faster than they are read, a key that changes again and again has fewer lin
 last one is always there. Such lines, and those of changes of long ago after an outage,
 come in any order up to the next synced, and removals have its revision.
 
+--after goes on where an earlier watch has ended: it begins with the changes behind that
+revision, then comes synced. A node keeps the last changes only while it is watched, and
+for a while afterwards. If some are missing, standard error tells, and the keys that were
+set since come as they are now, perhaps without those that were removed. With --cluster it ends
+if another cluster has taken the place of the one of that revision.
+
 --exec runs a command in a shell instead: once for each line but synced, one at a time
 and in order. It gets SESHAT_EVENT, as above, SESHAT_REVISION, SESHAT_KEY and
 SESHAT_VALUE in its environment. Bytes that are not text come as SESHAT_KEY_BASE64 and
 SESHAT_VALUE_BASE64. Of a value of more than 100 KiB only the size comes, as
 SESHAT_VALUE_OMITTED: use seshat get. If the command fails, standard error tells, and
-the watch goes on.
+the watch goes on. When --timeout has passed, or at SIGINT and SIGTERM, the command that
+runs gets SIGTERM, and SIGKILL after the grace period, and so does all that it has
+started.
 
 Examples:
   seshat watch config/
   seshat watch --key leader --json | jq -r .value
   seshat watch --key ready | head -n 1        # wait until a key is there
   seshat watch config/ --exec 'systemctl reload app' --no-state
+  seshat watch config/ --after 1795707939485452
 
 Exit codes:
-  0  the reader has had enough, as head has, or --timeout has passed
-  2  the command line is faulty
-  3  the cluster cannot be reached, refused the watch, or it could not be printed";
+  0    the reader has had enough, as head has, or --timeout has passed
+  2    the command line is faulty
+  3    the cluster cannot be reached, refused the watch, or it could not be printed
+  130  ended by SIGINT; 143 by SIGTERM";
 
 /// Bytes that are printed at once.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -93,9 +105,18 @@ pub(crate) struct Args {
     #[arg(long)]
     no_state: bool,
 
+    /// Begin with the changes behind this revision, which an earlier watch has printed
+    #[arg(long, value_name = "REVISION", conflicts_with = "no_state",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    after: Option<u64>,
+
     /// Run this in a shell for each change, and print nothing
     #[arg(long, value_name = "COMMAND")]
     exec: Option<OsString>,
+
+    /// How long that command may take to end when the watch ends
+    #[arg(long, value_name = "DURATION", default_value = GRACE, value_parser = duration, requires = "exec")]
+    grace: Duration,
 
     #[command(flatten)]
     pub(crate) client: ClientOptions,
@@ -106,10 +127,12 @@ impl Args {
         self.client.run(async |cluster| {
             let found = cluster.client().get_with_index(PROBED_KEY).await?;
             let client = cluster.client().with_timeout(PATIENCE);
-            let watch = self.watch(&client).min_revision(found.applied_index);
+            let mut watch = self.watch(&client).min_revision(found.applied_index);
+            if let Some(after) = self.after {
+                watch = watch.resume(position(after, found.applied_index, &client)?);
+            }
             self.follow(watch.stream()).await
-        })?;
-        Ok(ExitCode::SUCCESS)
+        })
     }
 
     fn watch<'a>(&self, client: &'a Client) -> Watch<'a> {
@@ -125,20 +148,22 @@ impl Args {
         }
     }
 
-    /// Tells every change, until standard output has no reader any more or the time limit passes.
-    async fn follow(&self, mut updates: Updates) -> Result<(), Failure> {
+    /// Tells every change, until there is a reason to stop.
+    async fn follow(&self, mut updates: Updates) -> Result<ExitCode, Failure> {
+        // Without a command, a signal ends this process at once.
+        let signals = self.exec.as_ref().map(|_| Signals::new()).transpose()?;
+        let mut stop = pin!(self.stop(signals));
         let mut news = News::new(self);
         let mut lines = Vec::new();
-        let mut reader_gone = pin!(self.reader_gone());
-        let mut over = pin!(passed(self.client.time_left()));
         loop {
             tokio::select! {
                 biased;
-                () = &mut reader_gone => return Ok(()),
-                () = &mut over => return news.end(),
+                stop = &mut stop => return news.end(stop),
                 Some(update) = updates.next() => {
                     for told in news.of(update?)? {
-                        self.tell(&mut lines, told).await?;
+                        if let Some(stop) = self.tell(&mut lines, told, stop.as_mut()).await {
+                            return news.end(stop);
+                        }
                     }
                     if lines.len() < CHUNK_BYTES {
                         continue;
@@ -151,26 +176,41 @@ impl Args {
         }
     }
 
-    /// Waits until standard output has no reader any more, if it is used.
-    async fn reader_gone(&self) {
-        match self.exec {
-            Some(_) => pending().await,
-            None => reader_gone().await,
+    /// Waits for a reason to stop. Standard output counts if it is used.
+    async fn stop(&self, signals: Option<Signals>) -> Stop {
+        let told = async {
+            match signals {
+                Some(mut signals) => Stop::Signal(signals.next().await),
+                None => {
+                    reader_gone().await;
+                    Stop::ReaderGone
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            stop = told => stop,
+            () = passed(self.client.time_left()) => Stop::Late,
         }
     }
 
-    /// Adds a line, or runs the command.
-    async fn tell(&self, lines: &mut Vec<u8>, told: Told) -> Result<(), Failure> {
+    /// Adds a line, or runs the command until its end or `stop`.
+    async fn tell(
+        &self,
+        lines: &mut Vec<u8>,
+        told: Told,
+        stop: Pin<&mut impl Future<Output = Stop>>,
+    ) -> Option<Stop> {
         // Writing to memory does not fail.
         let _ = match (&self.exec, told, self.client.json) {
             (Some(command), Told::Change(change), _) => {
-                return hook::run(command, &change, self.keys_only).await;
+                return hook::run(command, &change, self.keys_only, self.grace, stop).await;
             }
             (Some(_), Told::Synced(_), _) => Ok(()),
-            (None, told, true) => writeln!(lines, "{}", self.json(&told)),
+            (None, told, true) => writeln!(lines, "{}", Json(&self.json(&told))),
             (None, told, false) => writeln!(lines, "{}", self.text(&told)),
         };
-        Ok(())
+        None
     }
 
     fn text(&self, told: &Told) -> String {
@@ -213,6 +253,21 @@ impl Args {
     }
 }
 
+/// The revision `after`, of the cluster of `client`, which is at `revision`.
+fn position(after: u64, revision: u64, client: &Client) -> Result<Position, Failure> {
+    if after > revision {
+        return Err(Failure::precondition(format!(
+            "revision {after} is of another cluster: this one is at revision {revision}"
+        )));
+    }
+    let cluster = *client.watch_cluster().borrow();
+    let unknown = || Failure::precondition("the node does not tell its cluster: use --cluster");
+    Ok(Position {
+        cluster_id: cluster.ok_or_else(unknown)?,
+        revision: after,
+    })
+}
+
 /// Waits for `time`; without one, for ever.
 async fn passed(time: Option<Duration>) {
     match time {
@@ -221,11 +276,23 @@ async fn passed(time: Option<Duration>) {
     }
 }
 
+/// Why a watch ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Standard output has no reader any more.
+    ReaderGone,
+    /// The time limit has passed.
+    Late,
+    Signal(Signal),
+}
+
 /// What the user is told of a watch.
 #[derive(Debug)]
 struct News {
     changes: Changes,
     shows_state: bool,
+    /// The revision whose keys the user knows.
+    after: Option<u64>,
     /// Whether a time limit ends the wait for the state.
     is_limited: bool,
     /// Whether the whole state has come.
@@ -237,8 +304,9 @@ struct News {
 impl News {
     fn new(args: &Args) -> Self {
         Self {
-            changes: Changes::default(),
+            changes: args.after.map_or_else(Changes::default, Changes::since),
             shows_state: !args.no_state,
+            after: args.after,
             is_limited: args.client.time_left().is_some(),
             is_begun: false,
             outage: None,
@@ -252,6 +320,11 @@ impl News {
     /// No node has sent the whole state in time.
     fn of(&mut self, update: Update) -> Result<Vec<Told>, Failure> {
         let is_synced = matches!(update, Update::Synced { .. });
+        if let (Update::Reset, Some(after)) = (&update, self.after) {
+            tell(format_args!(
+                "not all changes behind revision {after} are there: keys that were removed may not be told"
+            ));
+        }
         if let Update::Disconnected(error) = &update {
             match (self.is_begun, self.is_limited) {
                 (true, _) => tell(format_args!(
@@ -272,12 +345,15 @@ impl News {
         Ok(told)
     }
 
-    /// The outcome when the time limit has passed.
-    fn end(self) -> Result<(), Failure> {
-        match (self.is_begun, self.outage) {
-            (true, _) => Ok(()),
-            (false, Some(error)) => Err(error.into()),
-            (false, None) => Err(Failure::late("no node has sent the whole state in time")),
+    /// The outcome of a watch that ends.
+    fn end(self, why: Stop) -> Result<ExitCode, Failure> {
+        match (why, self.outage) {
+            (Stop::Signal(signal), _) => Ok(ended_by(signal)),
+            (Stop::Late, Some(error)) if !self.is_begun => Err(error.into()),
+            (Stop::Late, None) if !self.is_begun => {
+                Err(Failure::late("no node has sent the whole state in time"))
+            }
+            (Stop::Late | Stop::ReaderGone, _) => Ok(ExitCode::SUCCESS),
         }
     }
 }

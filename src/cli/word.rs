@@ -47,6 +47,17 @@ fn is_printable(char: char) -> bool {
     char.escape_debug().eq([char])
 }
 
+/// Whether a terminal shows `char` within a text, and does nothing else. Controls, formats and separators are not
+/// shown.
+pub(crate) fn is_shown(char: char) -> bool {
+    if char.is_ascii() {
+        return !char.is_ascii_control();
+    }
+    // Behind another character, so that one that combines with it counts as shown.
+    let text: String = ['a', char].into_iter().collect();
+    text.escape_debug().count() == 2
+}
+
 /// No line has more words.
 const MAX_WORDS: usize = 5;
 

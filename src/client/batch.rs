@@ -88,7 +88,8 @@ impl Batch {
         }
     }
 
-    /// Fails every command with `fault` of `node`. A write that was sent may have been applied.
+    /// Fails every command with `fault` of `node`. A write may have been applied if the batch was sent, and no node
+    /// has told that this had no effect.
     pub(super) fn fail(self, node: &Node, fault: &CallError) {
         let sent = self.in_doubt || self.sent.is_some();
         let answers = self.operations.iter().map(|operation| {

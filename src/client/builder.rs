@@ -121,6 +121,14 @@ impl Builder {
         self.resolved_by(|_| Box::pin(std::future::ready(Vec::new())))
     }
 
+    /// A client in a test: it asks for the state of so many claims at once.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn awaits(mut self, most: usize) -> Self {
+        self.options.awaits = most;
+        self
+    }
+
     /// A client in a test: `resolve` resolves names, not the system.
     #[doc(hidden)]
     #[must_use]

@@ -81,6 +81,20 @@ impl CallError {
         }
     }
 
+    /// The end of a stream by `status`. What was sent on it counts as not applied only if a typed detail says so: the
+    /// stream had begun, so that no code proves it.
+    pub(super) fn of_stream(status: Status) -> Self {
+        let is_typed = detail(&status).is_some();
+        let fault = Self::from(status);
+        match is_typed {
+            true => fault,
+            false => Self {
+                applied: Applied::Unknown,
+                ..fault
+            },
+        }
+    }
+
     /// Whether the node itself answered: then the connection to it works.
     pub(super) fn answered(&self) -> bool {
         self.code.is_some()

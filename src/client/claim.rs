@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep};
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Response, Status};
 use tracing::{Instrument as _, debug, debug_span};
 
@@ -192,9 +193,12 @@ impl ClaimId {
         // Waiting calls have a connection of their own, where they delay no renewal.
         let client = self.client().for_streams();
         loop {
+            let turn = self.turn(&client).await?;
             let deadline = client.deadline();
             let state = client.call(deadline, Repeat::Safe, |node| self.state(node));
-            match state.instrument(debug_span!("await")).await {
+            let state = state.instrument(debug_span!("await")).await;
+            drop(turn);
+            match state {
                 Ok(Awaited::Held(lock::Held { token })) => return Ok(Outcome::Held(token)),
                 Ok(Awaited::Gone(_)) => return Ok(Outcome::Gone),
                 Ok(Awaited::Waiting(_)) => {}
@@ -205,13 +209,24 @@ impl ClaimId {
                 Err(error) => return Err(error),
             }
             if client.limit.deadline.is_some() && Instant::now() >= deadline {
-                return Err(Error::Deadline {
-                    message: "the lock was not free in time".to_owned(),
-                    applied: Applied::No,
-                    last: None,
-                });
+                return Err(not_free());
             }
         }
+    }
+
+    /// Waits until the state of this claim may be asked for.
+    ///
+    /// # Errors
+    ///
+    /// The deadline of the caller has come.
+    async fn turn<'a>(&self, client: &'a Client) -> Result<Option<SemaphorePermit<'a>>, Error> {
+        let turn = client.shared.awaits.acquire();
+        let turn = match client.limit.deadline {
+            Some(deadline) => timeout_at(deadline, turn).await.map_err(|_| not_free())?,
+            None => turn.await,
+        };
+        // It is never closed.
+        Ok(turn.ok())
     }
 
     /// The state of the claim, as soon as it waits no more, or when the time for this attempt is over.
@@ -255,6 +270,14 @@ impl ClaimId {
                 Ok(()) => return,
             }
         }
+    }
+}
+
+fn not_free() -> Error {
+    Error::Deadline {
+        message: "the lock was not free in time".to_owned(),
+        applied: Applied::No,
+        last: None,
     }
 }
 

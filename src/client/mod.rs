@@ -215,7 +215,7 @@ pub use pipeline::{Answers, Pipeline, PipelineOptions};
 pub use results::{Deleted, Found, Written};
 pub use scan::{Entries, Scan};
 pub use session::Session;
-pub use session_list::SessionInfo;
+pub use session_list::{ClosedSession, SessionInfo};
 pub use txn::{Entry, Txn, TxnOperation, TxnOutcome, TxnResult};
 pub use watch::{Event, Mirror, Position, Removal, Update, Updates, Watch};
 pub use write::{Delete, Set, TxnCall};

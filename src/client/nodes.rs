@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -74,6 +74,8 @@ pub(super) struct Shared {
     pub(super) endpoints: Vec<String>,
     /// Held during a search for the leader: all other calls wait for its result.
     pub(super) searching: tokio::sync::Mutex<()>,
+    /// The places of claims whose state is asked for. Claims take turns, first come, first served.
+    pub(super) awaits: Semaphore,
     /// The cluster that requests name.
     cluster: watch::Sender<Option<u64>>,
     state: Mutex<State>,
@@ -106,6 +108,7 @@ impl Shared {
         };
         Self {
             random: Mutex::new(random),
+            awaits: Semaphore::new(options.awaits),
             cluster: watch::Sender::new(options.cluster),
             options,
             endpoints,

@@ -30,7 +30,17 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Binds `key` to `value`.
+    /// Binds `key` to `value`, for ever. A set with a lifetime, or on a condition, is a [transaction](Self::Txn):
+    /// `SetRequest` has neither, because a node of version 0.1.0 would ignore them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use seshat::client::{Operation, Txn, TxnOperation};
+    ///
+    /// let token = TxnOperation::set("token/7", "ada").ttl(Duration::from_secs(60));
+    /// let set = Operation::Txn(Txn::default().then(token));
+    /// ```
     pub fn set(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
         Self::Set {
             key: key.into(),

@@ -11,6 +11,11 @@ use super::clock::{Clock, boot_time};
 /// Largest message that a client accepts: the upper bound of `limits.max_grpc_message_bytes`.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024 * 1024;
 
+/// Most claims whose state a client asks for at once. A node takes 4096 calls of one connection by default, and scans
+/// and observers use the same one. A question without a place there would have no answer in time, as if its node were
+/// gone.
+const MAX_AWAITS: usize = 3072;
+
 /// The settings of a client.
 #[derive(Debug, Clone)]
 pub(super) struct Options {
@@ -22,6 +27,8 @@ pub(super) struct Options {
     /// sent twice.
     pub(super) trust: Duration,
     pub(super) connections: usize,
+    /// Claims whose state is asked for at once.
+    pub(super) awaits: usize,
     /// The cluster whose answers count. `None`: the cluster of the first answer.
     pub(super) cluster: Option<u64>,
     /// Whether a cluster that was recovered from that one takes its place.
@@ -63,6 +70,7 @@ impl Default for Options {
             attempt_timeout: Duration::from_secs(1),
             trust: Duration::from_secs(1),
             connections: 1,
+            awaits: MAX_AWAITS,
             cluster: None,
             follows: true,
             backoff: Backoff {

@@ -1,4 +1,4 @@
-//! The living sessions of a cluster.
+//! The living sessions of a cluster, as an operator sees and ends them.
 
 use std::time::Duration;
 
@@ -26,7 +26,53 @@ pub struct SessionInfo {
     pub owned_keys: u64,
 }
 
+/// The end of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClosedSession {
+    /// Whether the session was open before. `false` also if an attempt of this call whose answer was lost had ended
+    /// it.
+    pub existed: bool,
+    /// The revision at which it is not open any more.
+    pub revision: u64,
+}
+
 impl Client {
+    /// Ends the session of this id, as its own client does by [`close`](super::LivingSession::close): the keys that
+    /// it owns are removed, and its claims to locks end. Its client learns of it by the next renewal, and believes
+    /// until then that it holds its locks. So this is for a session whose program is gone.
+    ///
+    /// ```no_run
+    /// # async fn example(client: seshat::client::Client, id: u64) -> Result<(), seshat::client::Error> {
+    /// if !client.close_session(id).await?.existed {
+    ///     println!("it had ended before");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Its end was not acknowledged in time, or was refused.
+    pub async fn close_session(&self, id: u64) -> Result<ClosedSession, Error> {
+        let close = |node: Node| {
+            let request = node.request(kv::CloseSessionRequest {
+                client_id: id,
+                cluster_id: node.cluster,
+            });
+            async move {
+                let closed = node.kv().close_session(request).await;
+                closed.map_err(|status| or_older(status, OLDER_VERSION))
+            }
+        };
+        let call = self.call(self.deadline(), Repeat::Safe, close);
+        let closed = call.instrument(debug_span!("close_session")).await?;
+        Ok(ClosedSession {
+            existed: closed.existed,
+            revision: closed.revision,
+        })
+    }
+
     /// The living sessions, in ascending order of their ids. Linearizable like [`get`](Self::get). They are read
     /// in pages of 1000: a session that is opened or ends meanwhile may be missing or not.
     ///

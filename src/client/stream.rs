@@ -122,6 +122,18 @@ impl Stream {
         Ok(())
     }
 
+    /// The stream has ended by `fault`: that tells whether the batches in flight may have been applied.
+    fn ended(&self, fault: CallError) -> CallError {
+        if fault.applied == Applied::No {
+            let mut state = self.state();
+            state.requests = None;
+            for batch in &mut state.in_flight {
+                batch.sent = None;
+            }
+        }
+        fault
+    }
+
     /// Closes the stream for submissions. Batches in flight are still answered.
     pub(super) fn close(&self) {
         let mut state = self.state();
@@ -216,7 +228,7 @@ impl Reader {
             let delivered = match message {
                 Ok(Some(response)) => self.deliver(connection, response),
                 Ok(None) => Err(CallError::broken("the node ended the stream")),
-                Err(status) => Err(CallError::from(status)),
+                Err(status) => Err(self.stream.ended(CallError::of_stream(status))),
             };
             match delivered {
                 Ok(()) => {

@@ -12,7 +12,7 @@
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 
 use crate::types::{ClientId, Revision, Value};
 
@@ -24,8 +24,8 @@ pub const MAX_CLAIMS: usize = 65_536;
 pub const MAX_LOCK_NAME_BYTES: usize = 256;
 /// Maximum bytes of the value of a claim.
 pub const MAX_CLAIM_VALUE_BYTES: usize = 4096;
-/// Memory of a claim beside the bytes of its name and its value: its parts of the nodes of three maps, and
-/// three allocations.
+/// Memory of a claim beside the bytes of its name and its value: its parts of the nodes of three maps and of
+/// its queue, and three allocations.
 const CLAIM_MEMORY: usize = 512;
 
 /// The name of a lock. At least 1 byte, at most [`MAX_LOCK_NAME_BYTES`].
@@ -87,11 +87,18 @@ pub enum ClaimState {
 /// The place of a claim: the revision at which it began.
 type Place = (LockName, Revision);
 
+/// All claims to a lock, in ascending order of the revisions at which they began. A vector and no map, because it
+/// tells the position of a claim without a count of those ahead.
+type Queue = Vector<(Revision, Arc<Claim>)>;
+
+/// A queue gives memory back when it shrinks to a power of two up to this length.
+const SHORT_QUEUE: usize = 64;
+
 /// All locks. A clone shares what neither copy changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Locks {
-    /// All claims of each lock in their order.
-    claims: OrdMap<Place, Arc<Claim>>,
+    /// Only locks with claims.
+    queues: OrdMap<LockName, Queue>,
     places: OrdMap<ClaimId, Place>,
     /// The claim that holds each lock, and the token. A lock without an entry is free.
     holders: OrdMap<LockName, (Revision, Revision)>,
@@ -114,19 +121,26 @@ pub const fn claim_memory(name: usize, value: usize) -> usize {
     name.saturating_add(value).saturating_add(CLAIM_MEMORY)
 }
 
-impl Locks {
-    /// The place of each claim of the lock `name`.
-    fn places_of(name: &LockName) -> RangeInclusive<Place> {
-        (Arc::clone(name), 0)..=(Arc::clone(name), u64::MAX)
-    }
+/// The position of the claim that began at `revision`. `Err`: where it would be.
+fn position(queue: &Queue, revision: Revision) -> Result<usize, usize> {
+    queue.binary_search_by(|(began, _)| {
+        #[cfg(test)]
+        tests::COMPARED.set(tests::COMPARED.get() + 1);
+        began.cmp(&revision)
+    })
+}
 
+impl Locks {
     /// Adds a claim that begins with the command of `revision`, and waits. A free lock then has to be
     /// [granted](Self::grant).
     pub fn add(&mut self, name: &LockName, claim: Claim, revision: Revision) {
-        let place = (Arc::clone(name), revision);
         self.memory += claim_memory(name.len(), claim.value.len());
-        self.places.insert(claim.id, place.clone());
-        self.claims.insert(place, Arc::new(claim));
+        self.places.insert(claim.id, (Arc::clone(name), revision));
+        let queue = self.queues.entry(Arc::clone(name)).or_default();
+        match position(queue, revision) {
+            Ok(at) => _ = queue.set(at, (revision, Arc::new(claim))),
+            Err(at) => queue.insert(at, (revision, Arc::new(claim))),
+        }
     }
 
     /// Gives a free lock to the first claim that may hold it, under the token `revision`. Returns that claim.
@@ -139,8 +153,8 @@ impl Locks {
         if self.holders.contains_key(name) {
             return None;
         }
-        let mut claims = self.claims.range(Self::places_of(name));
-        let ((_, began), claim) = claims.find(|(_, claim)| may_hold(claim))?;
+        let mut queue = self.queues.get(name)?.iter();
+        let (began, claim) = queue.find(|(_, claim)| may_hold(claim))?;
         let (began, claim) = (*began, Arc::clone(claim));
         self.holders.insert(Arc::clone(name), (began, revision));
         Some(claim)
@@ -148,15 +162,28 @@ impl Locks {
 
     /// Ends a claim. If it held the lock, that has to be [granted](Self::grant) anew.
     pub fn end(&mut self, id: ClaimId) -> Option<Ended> {
-        let place = self.places.remove(&id)?;
-        let claim = self.claims.remove(&place)?;
-        let (name, began) = place;
+        let (name, began) = self.places.remove(&id)?;
+        let claim = self.leave(&name, began)?;
         self.memory -= claim_memory(name.len(), claim.value.len());
         let held = self.holders.get(&name).is_some_and(|(by, _)| *by == began);
         if held {
             self.holders.remove(&name);
         }
         Some(Ended { name, claim, held })
+    }
+
+    /// Removes the claim that began at `began` from the queue of its lock.
+    fn leave(&mut self, name: &LockName, began: Revision) -> Option<Arc<Claim>> {
+        let queue = self.queues.get_mut(name)?;
+        let (_, claim) = queue.remove(position(queue, began).ok()?);
+        match queue.len() {
+            0 => _ = self.queues.remove(name),
+            len if len <= SHORT_QUEUE && len.is_power_of_two() => {
+                *queue = queue.iter().cloned().collect();
+            }
+            _ => {}
+        }
+        Some(claim)
     }
 
     /// The claims of a session, in ascending order of their numbers.
@@ -174,22 +201,32 @@ impl Locks {
         match self.holders.get(name) {
             Some((by, token)) if by == began => ClaimState::Held(*token),
             _ => {
-                let before = (Arc::clone(name), 0)..(Arc::clone(name), *began);
-                let ahead = self.claims.range(before).count();
-                ClaimState::Waiting(u64::try_from(ahead).unwrap_or(u64::MAX))
+                let queue = self.queues.get(name);
+                match queue.and_then(|queue| position(queue, *began).ok()) {
+                    Some(ahead) => ClaimState::Waiting(u64::try_from(ahead).unwrap_or(u64::MAX)),
+                    None => ClaimState::Gone,
+                }
             }
         }
     }
 
     /// The claim `id`, if it has not ended.
     pub fn claim(&self, id: ClaimId) -> Option<&Arc<Claim>> {
-        self.claims.get(self.places.get(&id)?)
+        let (name, began) = self.places.get(&id)?;
+        self.at(name, *began)
+    }
+
+    /// The claim to the lock `name` that began at `began`.
+    fn at(&self, name: &LockName, began: Revision) -> Option<&Arc<Claim>> {
+        let queue = self.queues.get(name)?;
+        let (_, claim) = queue.get(position(queue, began).ok()?)?;
+        Some(claim)
     }
 
     /// The holder of the lock `name`. `None`: it is free.
     pub fn holder(&self, name: &str) -> Option<Holder> {
         let (name, (began, token)) = self.holders.get_key_value(name)?;
-        let claim = self.claims.get(&(Arc::clone(name), *began))?;
+        let claim = self.at(name, *began)?;
         Some(Holder {
             claim: claim.id,
             token: *token,
@@ -199,10 +236,10 @@ impl Locks {
 
     /// The number of claims that wait for the lock `name`.
     pub fn waiting(&self, name: &str) -> u64 {
-        let Some((name, _)) = self.holders.get_key_value(name) else {
+        if !self.holders.contains_key(name) {
             return 0;
-        };
-        let claims = self.claims.range(Self::places_of(name)).count();
+        }
+        let claims = self.queues.get(name).map_or(0, Vector::len);
         u64::try_from(claims.saturating_sub(1)).unwrap_or(u64::MAX)
     }
 
@@ -220,12 +257,12 @@ impl Locks {
 
     /// The number of claims.
     pub fn len(&self) -> usize {
-        self.claims.len()
+        self.places.len()
     }
 
     /// Whether there is no claim.
     pub fn is_empty(&self) -> bool {
-        self.claims.is_empty()
+        self.places.is_empty()
     }
 
     /// Memory of all claims in bytes.
@@ -238,9 +275,12 @@ impl Locks {
     pub fn all(
         &self,
     ) -> impl Iterator<Item = (&LockName, Revision, &Arc<Claim>, Option<Revision>)> {
-        self.claims.iter().map(|((name, began), claim)| {
-            let holder = self.holders.get(name).filter(|(by, _)| by == began);
-            (name, *began, claim, holder.map(|(_, token)| *token))
+        self.queues.iter().flat_map(|(name, queue)| {
+            let holder = self.holders.get(name);
+            queue.iter().map(move |(began, claim)| {
+                let holder = holder.filter(|(by, _)| by == began);
+                (name, *began, claim, holder.map(|(_, token)| *token))
+            })
         })
     }
 
@@ -261,9 +301,16 @@ impl Locks {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    thread_local! {
+        /// Claims that [`position`] has compared.
+        pub(super) static COMPARED: Cell<usize> = const { Cell::new(0) };
+    }
 
     fn id(client: u64, sequence: u64) -> ClaimId {
         ClaimId {
@@ -371,6 +418,45 @@ mod tests {
         assert_eq!(names(Some("b")), [""; 0]);
     }
 
+    #[test]
+    fn the_position_in_a_long_queue_is_found_without_a_count() {
+        let mut locks = Locks::default();
+        let all = 65_536;
+        for sequence in 1..=all {
+            locks.add(&name("a"), claim(id(7, sequence)), sequence);
+        }
+        locks.grant(&name("a"), all, |_| true);
+        // Some leave, so that the numbers of the others tell no position.
+        for sequence in (2..=all).filter(|sequence| sequence % 3 == 0) {
+            locks.end(id(7, sequence));
+        }
+        for sequence in [2, 4, 32_768, 65_536] {
+            COMPARED.set(0);
+            let ahead = sequence - 1 - sequence / 3;
+            let state = locks.state("a", id(7, sequence));
+            assert_eq!(state, ClaimState::Waiting(ahead));
+            let compared = COMPARED.get();
+            assert!((1..=20).contains(&compared), "{compared} of {all}");
+        }
+        assert_eq!(locks.waiting("a"), all - 1 - all / 3);
+    }
+
+    #[test]
+    fn a_queue_that_was_long_is_as_small_as_one_that_was_not() {
+        let mut locks = Locks::default();
+        for sequence in 1..=200 {
+            locks.add(&name("a"), claim(id(7, sequence)), sequence);
+        }
+        for sequence in 1..=198 {
+            locks.end(id(7, sequence));
+        }
+        let queue = locks.queues.get("a");
+        assert!(queue.is_some_and(|queue| queue.is_inline() && queue.len() == 2));
+        locks.end(id(7, 199));
+        locks.end(id(7, 200));
+        assert_eq!(locks, Locks::default());
+    }
+
     proptest! {
         /// Any claims to a few locks end as in a list, in which the first one holds; and a copy that a
         /// snapshot restores is equal.
@@ -391,6 +477,16 @@ mod tests {
                     if let Some(ended) = locks.end(id) {
                         locks.grant(&ended.name, revision, |_| true);
                     }
+                }
+                for (lock, id) in &model {
+                    let mut ahead = model.iter().filter(|(name, _)| name == lock);
+                    let ahead = ahead.position(|(_, other)| other == id).unwrap();
+                    let state = locks.state(lock, *id);
+                    let is_right = match ahead {
+                        0 => matches!(state, ClaimState::Held(_)),
+                        _ => state == ClaimState::Waiting(ahead.try_into().unwrap()),
+                    };
+                    prop_assert!(is_right, "{:?} with {} ahead", state, ahead);
                 }
                 for lock in ["a", "b", "c"] {
                     let first = model.iter().find(|(name, _)| **name == *lock);

@@ -217,6 +217,9 @@ pub(super) fn key_range(
     let range = range.ok_or_else(|| Refusal::invalid("range", "one is needed"))?;
     let range = KeyRange::try_from(range)
         .map_err(|error| Refusal::invalid("range", format!("{}: {}", error.field, error.reason)))?;
+    if let Some(key) = range.as_key() {
+        within("key", key.len(), options.max_key_bytes)?;
+    }
     // A range behind the longest key begins with that key and one byte more.
     let longest = options.max_key_bytes.saturating_add(1);
     within("key", range.longest(), longest)?;
@@ -377,6 +380,29 @@ mod tests {
             first_outstanding: session.first_outstanding,
         });
         Command::Write { write, stamp }
+    }
+
+    #[test]
+    fn a_range_of_one_key_has_the_limit_of_a_key() {
+        let limit = |start: &'static [u8], end: &'static [u8]| {
+            let range = kv::key_range::Range::Interval(kv::Interval {
+                start: start.into(),
+                end: Some(end.into()),
+            });
+            let range = Some(kv::KeyRange { range: Some(range) });
+            match key_range(range, &OPTIONS).map_err(|refusal| refusal.reason) {
+                Ok(_) => None,
+                Err(Reason::TooLarge {
+                    what: "key", limit, ..
+                }) => Some(limit),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert_eq!(limit(b"12345678", b"12345678\0"), None);
+        assert_eq!(limit(b"123456789", b"123456789\0"), Some(8));
+        // The end of a range may be the first key behind the longest one.
+        assert_eq!(limit(b"1", b"123456789"), None);
+        assert_eq!(limit(b"1", b"1234567890"), Some(9));
     }
 
     proptest! {

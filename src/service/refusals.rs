@@ -23,7 +23,7 @@ use crate::wire;
 /// | `NotLeader` | `FAILED_PRECONDITION`: ask another node, not this one | `UNKNOWN` |
 /// | `Overloaded`, `Full` | `RESOURCE_EXHAUSTED` | `UNKNOWN` |
 /// | `TooLarge`, `InvalidRequest` | `INVALID_ARGUMENT` | `UNKNOWN` |
-/// | `FailedPrecondition`, `SessionExpired`, `OtherCluster` | `FAILED_PRECONDITION` | `UNKNOWN` |
+/// | `FailedPrecondition`, `SessionExpired`, `SessionNotLiving`, `OtherCluster` | `FAILED_PRECONDITION` | `UNKNOWN` |
 ///
 /// `ABORTED` would seem right for a leader that stepped down halfway, but generic clients read it as "was
 /// not done, do it again".
@@ -67,6 +67,7 @@ fn code(refusal: &Refusal) -> Code {
             Reason::NotLeader { .. }
             | Reason::FailedPrecondition { .. }
             | Reason::SessionExpired { .. }
+            | Reason::SessionNotLiving { .. }
             | Reason::OtherCluster { .. },
         ) => Code::FailedPrecondition,
         (Applied::No, Reason::Overloaded { .. } | Reason::Full { .. }) => Code::ResourceExhausted,
@@ -84,6 +85,7 @@ fn code(refusal: &Refusal) -> Code {
             | Reason::InvalidRequest { .. }
             | Reason::FailedPrecondition { .. }
             | Reason::SessionExpired { .. }
+            | Reason::SessionNotLiving { .. }
             | Reason::OtherCluster { .. }
             | Reason::ShuttingDown,
         ) => Code::Unknown,
@@ -208,6 +210,14 @@ mod tests {
             ),
             (
                 Reason::SessionExpired {
+                    client_id: ClientId(7),
+                },
+                Code::FailedPrecondition,
+                Code::Unknown,
+                Detail::SessionExpired(kv::SessionExpired { client_id: 7 }),
+            ),
+            (
+                Reason::SessionNotLiving {
                     client_id: ClientId(7),
                 },
                 Code::FailedPrecondition,

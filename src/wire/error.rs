@@ -75,7 +75,7 @@ pub fn error_detail(refusal: &Refusal, leader_addr: Option<&str>) -> ErrorDetail
         Reason::FailedPrecondition { rule } => {
             ProtoReason::FailedPrecondition(proto::FailedPrecondition { rule: rule.clone() })
         }
-        Reason::SessionExpired { client_id } => {
+        Reason::SessionExpired { client_id } | Reason::SessionNotLiving { client_id } => {
             ProtoReason::SessionExpired(proto::SessionExpired {
                 client_id: client_id.0,
             })

@@ -74,6 +74,12 @@ impl Running {
     }
 }
 
+/// Whether the process of this id runs.
+pub(super) fn runs(id: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/stat"));
+    status.is_ok_and(|it| !it.contains(") Z "))
+}
+
 /// The first of `count` free ports in a row, each given out once.
 ///
 /// They lie below the ports that the system gives to outgoing connections and to listeners on port 0, so

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::cluster::{Dev, Running};
+use super::cluster::{Dev, Running, runs};
 use super::{Ran, client, client_command, ran, with_input};
 
 /// What a command gets to run, in a shell.
@@ -201,12 +201,6 @@ fn signals_reach_the_command_or_end_the_wait() {
     holder.process.signal("TERM");
     assert_eq!(holder.end().failed(3), "");
     is_free(&dev, "backup");
-}
-
-/// Whether the process of this id runs.
-fn runs(id: &str) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{id}/stat"));
-    status.is_ok_and(|it| !it.contains(") Z "))
 }
 
 #[test]

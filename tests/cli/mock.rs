@@ -378,9 +378,23 @@ impl KvService for Mock {
 
     async fn close_session(
         &self,
-        _: Request<CloseSessionRequest>,
+        request: Request<CloseSessionRequest>,
     ) -> Result<Response<CloseSessionResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        let CloseSessionRequest {
+            client_id,
+            cluster_id,
+        } = request.into_inner();
+        let close = |state: &mut State| {
+            let before = state.sessions.len();
+            state.sessions.retain(|it| it.client_id != client_id);
+            state.sessions.len() < before
+        };
+        let (existed, revision) = self.write(cluster_id, close).await?;
+        Ok(Response::new(CloseSessionResponse {
+            existed,
+            revision,
+            ..CloseSessionResponse::default()
+        }))
     }
 
     async fn list_sessions(

@@ -6,7 +6,8 @@ use seshat::client::Client;
 use seshat_proto::kv::v1::SessionInfo;
 
 use super::cluster::Dev;
-use super::mock::Mock;
+use super::mock::{Mock, dead};
+use super::surroundings::full_disk;
 use super::{client, client_command, ran, with_input};
 
 #[test]
@@ -112,6 +113,62 @@ fn living_sessions_are_listed() {
 }
 
 #[test]
+fn a_session_is_closed_or_was_closed_before() {
+    let sessions = [1, 2].map(|client_id| SessionInfo {
+        client_id,
+        ..SessionInfo::default()
+    });
+    let node = Mock::leader().with_sessions(sessions);
+    let close = |args: &[&str]| {
+        let args = [&["session", "close"], args].concat();
+        client(&node.address, &args)
+    };
+    assert_eq!(close(&["0000000000000001"]).ok(), "closed\n");
+    assert_eq!(close(&["0000000000000001"]).ok(), "no such session\n");
+    assert_eq!(
+        close(&["0000000000000002", "--json"]).ok(),
+        "{\"existed\":true,\"revision\":3}\n"
+    );
+    let mut full = client_command(&node.address, &["session", "close", "0000000000000002"]);
+    let error = ran(full.stdout(full_disk()).output().unwrap()).failed(5);
+    assert!(
+        error.contains("carried out (no such session, at revision 4), but "),
+        "{error}"
+    );
+    let (_socket, dead) = dead();
+    let args = ["session", "close", "0000000000000002", "--timeout", "200ms"];
+    let error = client(&dead, &args).failed(3);
+    assert!(error.contains("cannot be reached within 200ms"), "{error}");
+}
+
+#[test]
+fn a_cluster_ends_a_session_with_its_keys_and_its_locks() {
+    let dev = Dev::start();
+    let endpoints = dev.endpoints();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let held = async {
+        let client = Client::connect(endpoints.split(',')).unwrap();
+        let client = client.with_timeout(Duration::from_secs(60));
+        let session = client
+            .session()
+            .ttl(Duration::from_secs(3600))
+            .await
+            .unwrap();
+        session.set("k", "v").owned_by(&session).await.unwrap();
+        let lock = session.lock("backup").await.unwrap();
+        (session, lock)
+    };
+    let (session, _lock) = runtime.block_on(held);
+    let id = format!("{:016x}", session.id());
+    let seshat = |args: &[&str]| client(&endpoints, args);
+    assert_eq!(seshat(&["session", "close", &id]).ok(), "closed\n");
+    assert_eq!(seshat(&["session", "list"]).ok().lines().count(), 1);
+    assert_eq!(seshat(&["get", "k"]).failed(1), "");
+    assert_eq!(seshat(&["locks", "backup"]).failed(1), "");
+    assert_eq!(seshat(&["session", "close", &id]).ok(), "no such session\n");
+}
+
+#[test]
 fn a_cluster_shows_its_sessions_and_what_they_own() {
     let dev = Dev::start();
     let endpoints = dev.endpoints();
@@ -144,6 +201,17 @@ fn a_cluster_shows_its_sessions_and_what_they_own() {
     for shown in [&["scan", "--json"][..], &["get", "k", "--json"]] {
         assert_eq!(json(shown).unwrap()["owner"], id, "{shown:?}");
     }
+    // A transaction that names an owner which does not live says so, and speaks of no earlier attempt.
+    let input = r#"{"success": [{"set": {"key": "aw==", "value": "dg==", "owner": "171"}}]}"#;
+    let txn = ran(with_input(
+        client_command(&endpoints, &["txn"]),
+        input.as_bytes(),
+    ));
+    let error = txn.failed(3);
+    assert!(
+        error.contains("session 00000000000000ab does not live: its TTL has passed"),
+        "{error}"
+    );
     runtime.block_on(session.close()).unwrap();
     assert_eq!(seshat(&["session", "list"]).ok().lines().count(), 1);
     assert_eq!(seshat(&["get", "k"]).failed(1), "");

@@ -13,7 +13,7 @@ use seshat_test_support::watch::{
     End, changes, cut, deleted, entry, nothing, part, progress, reset, set, state, synced,
 };
 
-use super::cluster::{Machines, Running};
+use super::cluster::{Dev, Machines, Running, runs};
 use super::mock::{Mock, dead};
 use super::surroundings::{closed_pipe, full_disk, full_pipe};
 use super::{Ran, client, client_command, ran, with_default};
@@ -150,6 +150,85 @@ fn the_node_is_asked_for_what_the_command_line_says() {
     assert_eq!(key.range, interval(b"k", Some(b"k\0")));
 }
 
+/// What `seshat watch --after 5` does when its node, which is at revision 6, sends `messages`, and then refuses it.
+fn watch_after(messages: impl IntoIterator<Item = Message>, args: &[&str]) -> Ran {
+    let node = Mock::leader().of(7, None);
+    for _ in 0..6 {
+        client(&node.address, &["set", "k", "v"]).ok();
+    }
+    node.next_watch(messages, cut());
+    node.next_watch([], the_end());
+    let ran = client(&node.address, &[&["watch", "--after=5"], args].concat());
+    let asked = node.watches().remove(0);
+    assert_eq!(
+        (asked.cluster_id, asked.after_revision, asked.min_revision),
+        (Some(7), 5, 6)
+    );
+    ran
+}
+
+#[test]
+fn a_watch_goes_on_behind_a_revision() {
+    let behind = [
+        changes(6, &[set("a", "6", 6), deleted("b", 6)]),
+        synced(6),
+        changes(7, &[set("a", "7", 7)]),
+    ];
+    let ran = watch_after(behind, &[]);
+    assert_eq!(
+        ran.stdout,
+        "6\tset\ta\t6\n6\tdel\tb\n6\tsynced\n7\tset\ta\t7\n"
+    );
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+
+    // The node has not all of them any more.
+    let again = [
+        reset(),
+        state(&[entry("a", "6", 6), entry("c", "2", 2)], &[]),
+        synced(6),
+    ];
+    let ran = watch_after(again, &[]);
+    assert_eq!(ran.stdout, "6\tset\ta\t6\n6\tsynced\n");
+    let told =
+        "not all changes behind revision 5 are there: keys that were removed may not be told\n";
+    assert!(ran.stderr.starts_with(told), "{ran:?}");
+
+    // The reader is slow: a key that it may know is gone.
+    let slow = [state(&[entry("a", "6", 6)], &["b"]), synced(6)];
+    let ran = watch_after(slow, &["--keys-only"]);
+    assert_eq!(ran.stdout, "6\tset\ta\n6\tdel\tb\n6\tsynced\n");
+}
+
+#[test]
+fn a_watch_does_not_go_on_behind_a_revision_of_another_cluster() {
+    let node = Mock::leader().of(7, None);
+    client(&node.address, &["set", "k", "v"]).ok();
+    let error = client(&node.address, &["watch", "--after=2"]).failed(3);
+    assert!(
+        error.contains("revision 2 is of another cluster: this one is at revision 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_node_that_is_watched_has_the_changes_behind_a_revision() {
+    let dev = Dev::start();
+    let endpoints = dev.endpoints();
+    let node = endpoints.split(',').next().unwrap();
+    let mut before = Watching::start(node, &["--key", "k"]);
+    assert!(before.line().ends_with("\tsynced\n"));
+    client(&endpoints, &["set", "k", "1"]).ok();
+    let line = before.line();
+    let revision = line.split('\t').next().unwrap();
+    client(&endpoints, &["del", "k"]).ok();
+    client(&endpoints, &["set", "k", "2"]).ok();
+    let mut after = Watching::start(node, &["--key", "k", "--after", revision]);
+    for told in ["\tdel\tk\n", "\tset\tk\t2\n", "\tsynced\n"] {
+        let line = after.line();
+        assert!(line.ends_with(told), "{line}");
+    }
+}
+
 /// Each change is told once: what has not changed since is no change, however often the state comes.
 #[test]
 fn a_state_that_comes_again_tells_what_is_new_in_it() {
@@ -205,18 +284,17 @@ fn no_change_is_missing_where_there_are_no_revisions() {
 fn bytes_that_are_no_text_steer_no_terminal() {
     let odd = kv::Entry {
         key: b"\xfe\n"[..].into(),
-        value: "\u{1b}[2J".into(),
+        value: "\u{1b}[2J\u{202e}".into(),
         revision: 1,
         ..kv::Entry::default()
     };
     let messages = || [reset(), state(std::slice::from_ref(&odd), &[]), synced(1)];
     assert_eq!(
         printed(messages(), &[]),
-        "1\tset\t\"\\xfe\\n\"\t\"\\x1b[2J\"\n1\tsynced\n"
+        "1\tset\t\"\\xfe\\n\"\t\"\\x1b[2J\\xe2\\x80\\xae\"\n1\tsynced\n"
     );
     let json = printed(messages(), &["--json"]);
-    let line =
-        "{\"event\":\"set\",\"key_base64\":\"/go=\",\"value\":\"\\u001b[2J\",\"revision\":1}";
+    let line = "{\"event\":\"set\",\"key_base64\":\"/go=\",\"value\":\"\\u001b[2J\\u202e\",\"revision\":1}";
     assert_eq!(json.lines().next(), Some(line));
 }
 
@@ -432,6 +510,81 @@ fn a_command_that_fails_is_told_and_does_not_end_the_watch() {
         ))
     );
     assert!(end.ends_with(": the end"), "{end}");
+}
+
+#[test]
+fn a_key_that_is_too_long_is_told_with_the_limit_of_a_key() {
+    let dev = Dev::start();
+    let long = "k".repeat(4097);
+    for args in [["watch", "--key", &long], ["get", "--json", &long]] {
+        let error = client(&dev.endpoints(), &args).failed(3);
+        assert!(
+            error.contains("key too large: at most 4096 bytes"),
+            "{error}"
+        );
+    }
+}
+
+/// A change, and then nothing more.
+fn one_change(node: &Mock) {
+    let change = changes(6, &[set("k", "v", 6)]);
+    node.next_watch(nothing(5).into_iter().chain([change]), End::Silence);
+}
+
+#[test]
+fn a_signal_ends_a_watch_and_the_command_that_it_runs() {
+    let stubborn = "trap '' TERM; sleep 1000 & echo $!; wait";
+    let polite = "trap 'echo bye; exit 0' TERM; sleep 1000 & echo $!; wait";
+    for (signal, code, command, printed) in
+        [("TERM", 143, polite, "bye\n"), ("INT", 130, stubborn, "")]
+    {
+        let node = Mock::leader();
+        one_change(&node);
+        let grace = match printed {
+            "" => "--grace=100ms",
+            _ => "--grace=60s",
+        };
+        let mut watch = Watching::start(&node.address, &["--exec", command, grace]);
+        let started = watch.line();
+        assert!(runs(started.trim_end()), "{started}");
+        watch.process.signal(signal);
+        // The pipe is closed when all that the command has started is gone.
+        let mut rest = String::new();
+        watch.stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, printed, "{signal}");
+        assert_eq!(watch.process.0.wait().unwrap().code(), Some(code));
+        assert!(!runs(started.trim_end()), "{started}");
+    }
+    // While no command runs, it is the end at once.
+    let node = Mock::leader();
+    one_change(&node);
+    let mut watch = Watching::start(&node.address, &["--exec", "echo done"]);
+    assert_eq!(watch.line(), "done\n");
+    watch.process.signal("TERM");
+    assert_eq!(watch.process.0.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn the_command_of_a_watch_does_not_outlast_its_time_limit() {
+    let command = "trap '' TERM; sleep 1000 & echo $!; wait";
+    // A busy machine may need more time to begin.
+    let started = (1..60).find_map(|seconds| {
+        let node = Mock::leader();
+        one_change(&node);
+        let timeout = format!("{seconds}s");
+        let args = [
+            "watch",
+            "--exec",
+            command,
+            "--timeout",
+            &timeout,
+            "--grace=1ms",
+        ];
+        let ran = client(&node.address, &args);
+        (ran.code == 0 && !ran.stdout.is_empty()).then(|| ran.ok())
+    });
+    let started = started.unwrap();
+    assert!(!runs(started.trim_end()), "{started}");
 }
 
 /// The nodes are killed one after the other, so the one that is watched is among them.

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use seshat::client::{Client, Error, LivingSession, Lost, Reason, TxnCall, TxnOperation};
+use seshat::client::{
+    Client, Error, LivingSession, Lost, Operation, PipelineOptions, Reason, Txn, TxnCall,
+    TxnOperation,
+};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -46,6 +49,29 @@ async fn renewals(client: &Client, session: &LivingSession, count: usize) {
         (seen >= count).then_some(())
     };
     eventually("renewals", renewed).await;
+}
+
+#[tokio::test]
+async fn a_pipeline_sets_keys_with_a_lifetime_by_transactions() {
+    let cluster = Cluster::started(3).await;
+    let client = client_of(&cluster);
+    let session = client.session().ttl(SECOND * 60).await.unwrap();
+    let sets = [
+        TxnOperation::set("timed", "v").ttl(SECOND * 60),
+        TxnOperation::set("owned", "v").owned_by(&session),
+    ];
+    let batch = sets.map(|set| Operation::Txn(Txn::default().then(set)));
+    let pipeline = session.pipeline(PipelineOptions::default()).await.unwrap();
+    for answer in pipeline.submit(batch).await.unwrap().await {
+        answer.unwrap();
+    }
+    let entries = client.scan("").collect().await.unwrap();
+    let lives = entries.iter().map(|it| (it.ttl, it.owner));
+    let lives: Vec<_> = lives.collect();
+    assert_eq!(
+        lives,
+        [(None, Some(session.id())), (Some(SECOND * 60), None)]
+    );
 }
 
 #[tokio::test]

@@ -110,6 +110,50 @@ async fn a_claim_waits_for_longer_than_any_call_may_take() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn claims_take_turns_where_more_wait_than_are_asked_for_at_once() {
+    let node = Mock::in_memory("kv-1", true);
+    let client = Client::builder().endpoints([&node.address]);
+    let client = client.simulated(in_memory, 7).awaits(2).build().unwrap();
+    let session = client.session().ttl(TTL).await.unwrap();
+    let names = ["a", "b", "c", "d", "e"];
+    for name in names {
+        node.claims(name, OTHER);
+    }
+    let waiting = names.map(|name| running(session.lock(name)));
+    sleep(TTL * 10).await;
+    assert_eq!((node.acquired().len(), node.awaited_at_once()), (5, 2));
+    assert!(!session.is_lost());
+    // Another call finds its node as before.
+    session.set("k", "v").await.unwrap();
+    node.ends_claims(OTHER);
+    let freed = Instant::now();
+    for lock in waiting {
+        assert!(lock.in_time("a lock").await.unwrap().is_ok());
+    }
+    // Two of them at once, and each question is answered within its attempt.
+    assert!(freed.elapsed() < SECOND * 3, "{:?}", freed.elapsed());
+    assert_eq!(node.awaited_at_once(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_a_claim_that_has_no_turn() {
+    let node = Mock::in_memory("kv-1", true);
+    let client = Client::builder().endpoints([&node.address]);
+    let client = client.simulated(in_memory, 7).awaits(1).build().unwrap();
+    for name in ["a", "b"] {
+        node.claims(name, OTHER);
+    }
+    let session = client.session().ttl(TTL).await.unwrap();
+    let _first = running(session.lock("a"));
+    node.until(|node| node.awaited_at_once() == 1).await;
+    let limited = client.within(SECOND / 2).session().ttl(TTL).await.unwrap();
+    let begun = Instant::now();
+    let error = limited.lock("b").await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+    assert!(begun.elapsed() <= SECOND / 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_calls_of_a_session_are_two_claims() {
     let (node, session) = one().await;
     let first = session.lock("backup").await.unwrap();

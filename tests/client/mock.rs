@@ -51,6 +51,8 @@ pub(crate) enum Fate {
     AppliedInSilence,
     /// It is neither applied nor answered.
     Silence,
+    /// It is not applied, and its stream ends with this status.
+    StreamEnds(Status),
 }
 
 /// The end of a scan after so many parts of its answer.
@@ -435,6 +437,7 @@ impl Mock {
         };
         let refused = match fate {
             Some(Fate::AppliedAndLost) => return Err(Status::unavailable("the stream is lost")),
+            Some(Fate::StreamEnds(status)) => return Err(status),
             Some(Fate::AppliedInSilence | Fate::Silence) => return pending().await,
             Some(Fate::Refused(status)) => {
                 let details = tonic_types::pb::Status::decode(status.details()).unwrap();
@@ -494,7 +497,7 @@ impl Mock {
             state.fates.pop_front()
         };
         match &fate {
-            Some(Fate::Refused(status)) => return Err(status.clone()),
+            Some(Fate::Refused(status) | Fate::StreamEnds(status)) => return Err(status.clone()),
             Some(Fate::Silence) => return pending().await,
             _ => {}
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use seshat::client::{Applied, Client, Error, Operation, Pipeline, PipelineOptions, Reply};
 use seshat::proto::kv::error_detail::Reason;
-use seshat::proto::kv::{Applied as ProtoApplied, Overloaded};
-use tonic::Code;
+use seshat::proto::kv::{Applied as ProtoApplied, Overloaded, ShuttingDown};
+use tonic::{Code, Status};
 
 use super::mock::{Fate, Mock, not_leader, refusal, session_expired};
 use seshat_test_support::cluster::Cluster;
@@ -210,6 +210,37 @@ async fn a_dropped_batch_keeps_its_place() {
     assert_eq!(value(&read[0]), Some(&b"99"[..]));
 }
 
+fn shutting_down(applied: ProtoApplied) -> Status {
+    let reason = Reason::ShuttingDown(ShuttingDown {});
+    refusal(Code::Unavailable, "it shuts down", applied, reason)
+}
+
+#[tokio::test]
+async fn the_end_of_a_stream_tells_whether_what_was_not_answered_may_have_been_applied() {
+    for (end, applied) in [
+        (shutting_down(ProtoApplied::No), Applied::No),
+        (shutting_down(ProtoApplied::Unknown), Applied::Unknown),
+        // Without a detail, no code tells that nothing of a stream was begun.
+        (Status::unavailable("gone"), Applied::Unknown),
+        (Status::invalid_argument("no"), Applied::Unknown),
+        (Status::permission_denied("no"), Applied::Unknown),
+    ] {
+        let node = Mock::leader().await;
+        node.next_write(Fate::StreamEnds(end.clone()));
+        let client = Client::connect([&node.address]).unwrap();
+        let client = client.with_timeout(Duration::from_secs(30));
+        let pipeline = client.pipeline(window(2)).await.unwrap();
+        let batch = [Operation::set("k", "1"), Operation::get("k")];
+        let first = pipeline.submit(batch).await.unwrap();
+        let second = pipeline.submit([Operation::set("k", "2")]).await.unwrap();
+        let mut answers = first.await;
+        answers.extend(second.await);
+        let outcomes = answers.iter().map(|it| it.as_ref().unwrap_err().applied());
+        let outcomes: Vec<_> = outcomes.collect();
+        assert_eq!(outcomes, [applied, Applied::No, applied], "{end:?}");
+    }
+}
+
 /// The answers to two writes of a session, on a stream with these fates.
 async fn numbered(node: &Mock, fates: impl IntoIterator<Item = Fate>) -> Vec<Result<Reply, Error>> {
     let client = Client::builder().endpoints([&node.address]);
@@ -254,6 +285,14 @@ async fn an_expired_session_leaves_a_doubt_only_where_something_may_have_been_ap
         (Fate::AppliedAndLost, Applied::Unknown),
         (Fate::Silence, Applied::Unknown),
         (Fate::Refused(not_leader(None)), Applied::No),
+        (
+            Fate::StreamEnds(shutting_down(ProtoApplied::No)),
+            Applied::No,
+        ),
+        (
+            Fate::StreamEnds(Status::unavailable("gone")),
+            Applied::Unknown,
+        ),
     ] {
         let node = Mock::leader().await;
         let refused = matches!(fate, Fate::Refused(_));

@@ -252,7 +252,7 @@ impl Living {
                 }
             }
             (Asked::Renew { client, session }, Err(refusal))
-                if matches!(refusal.reason, Reason::SessionExpired { .. }) =>
+                if matches!(refusal.reason, Reason::SessionNotLiving { .. }) =>
             {
                 if self.held(client, session, cluster).is_some() {
                     self.expired(session, cluster, now)?;

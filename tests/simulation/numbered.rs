@@ -239,7 +239,7 @@ impl Sessions {
 /// The owner that the refusal of this write names. The session of the write never expires.
 fn expired_owner(refusal: &Refusal, number: Number) -> Option<ClientId> {
     match refusal.reason {
-        Reason::SessionExpired { client_id } if client_id.0 != number.0 => Some(client_id),
+        Reason::SessionNotLiving { client_id } if client_id.0 != number.0 => Some(client_id),
         _ => None,
     }
 }

@@ -73,9 +73,21 @@ pub(super) struct Changes {
     missing: BTreeSet<Box<[u8]>>,
     /// Whether the state is incomplete.
     in_state: bool,
+    /// The user knows the keys as they were at this revision. 0: none.
+    since: u64,
 }
 
 impl Changes {
+    /// Those behind the revision `since`, for a user who knows the keys as they were then.
+    pub(super) fn since(since: u64) -> Self {
+        Self {
+            // Also where no state comes, the user is told that the changes up to now are whole.
+            in_state: true,
+            since,
+            ..Self::default()
+        }
+    }
+
     /// What the user is told because of `update`.
     pub(super) fn of(&mut self, update: Update) -> Vec<Told> {
         match update {
@@ -89,7 +101,7 @@ impl Changes {
             } => {
                 self.in_state = true;
                 let known = deleted.iter().map(|key| Box::from(&key[..]));
-                let known = known.filter(|key| self.known.contains_key(key));
+                let known = known.filter(|key| self.since > 0 || self.known.contains_key(key));
                 self.missing.extend(known);
                 let new = entries.into_iter().filter_map(|entry| self.bound(entry));
                 new.collect()
@@ -146,7 +158,8 @@ impl Changes {
         let key = Box::from(&entry.key[..]);
         let former = self.known.insert(key, entry.revision);
         // Without revisions, at protocol level 1, all keys are at 0, and a change cannot be recognized.
-        let is_new = former != Some(entry.revision) || entry.revision == 0;
+        let is_known = former == Some(entry.revision) || entry.revision <= self.since;
+        let is_new = !is_known || entry.revision == 0;
         is_new.then_some(Told::Change(Change::Set(entry)))
     }
 }

@@ -1,12 +1,14 @@
 //! The command that is run for each change.
 
 use std::ffi::OsString;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio::process::Command;
 
-use super::super::failure::Failure;
+use super::super::process::Process;
 use super::super::tell;
 use super::super::word::Word;
 use super::changes::Change;
@@ -14,13 +16,16 @@ use super::changes::Change;
 /// Most bytes of a variable. Linux takes 128 KiB.
 const MAX_VARIABLE_BYTES: usize = 100 << 10;
 
-/// Runs `command` in a shell for `change`, and waits for its end. A failure of the command is told, and is no
-/// failure of this function. Connections are served meanwhile.
-pub(super) async fn run(
+/// Runs `command` in a shell for `change`, and waits for its end. A failure of the command is told. If `stop` ends
+/// first, the command is ended with all that it has started, within `grace`, and the result is that of `stop`.
+/// Connections are served meanwhile.
+pub(super) async fn run<T>(
     command: &OsString,
     change: &Change,
     keys_only: bool,
-) -> Result<(), Failure> {
+    grace: Duration,
+    stop: impl Future<Output = T>,
+) -> Option<T> {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).stdin(Stdio::null());
     shell.env("SESHAT_EVENT", change.event());
@@ -31,10 +36,18 @@ pub(super) async fn run(
     };
     pass(&mut shell, "SESHAT_KEY", Some(change.key()));
     pass(&mut shell, "SESHAT_VALUE", value);
-    let ended = tokio::task::spawn_blocking(move || shell.status()).await;
-    let ended = ended.map_err(|error| Failure::local(error.to_string()))?;
+    let ended = match Process::start(shell, true) {
+        Ok(mut process) => tokio::select! {
+            ended = process.ended() => ended,
+            stopped = stop => {
+                process.end(grace).await;
+                return Some(stopped);
+            }
+        },
+        Err(error) => Err(error),
+    };
     let fault = match ended {
-        Ok(status) if status.success() => return Ok(()),
+        Ok(status) if status.success() => return None,
         Ok(status) => format!("ended with {status}"),
         Err(error) => format!("could not be run: {error}"),
     };
@@ -42,7 +55,7 @@ pub(super) async fn run(
     tell(format_args!(
         "the command {fault}, for {event} {key} at revision {revision}"
     ));
-    Ok(())
+    None
 }
 
 /// Passes bytes in the environment: as they are, if they are text, or in base64.

@@ -227,7 +227,7 @@ impl<W> RaftNode<W> {
             for waiter in calls {
                 let outcome = match ttl {
                     Some(ttl) => Ok(Answer::Renewed { ttl, revision }),
-                    None => Err(Refusal::not_applied(Reason::SessionExpired { client_id })),
+                    None => Err(Refusal::not_applied(Reason::SessionNotLiving { client_id })),
                 };
                 self.output.answers.push((waiter, outcome));
             }

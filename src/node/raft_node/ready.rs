@@ -360,7 +360,7 @@ fn outcome(written: Written, index: LogIndex, client_id: Option<ClientId>) -> Ou
             applied_index,
         }),
         (Effect::OwnerExpired(client_id), _) => {
-            Err(Refusal::not_applied(Reason::SessionExpired { client_id }))
+            Err(Refusal::not_applied(Reason::SessionNotLiving { client_id }))
         }
         (Effect::TooManyOwned, _) => Err(Refusal::not_applied(Reason::TooLarge {
             what: OWNED_KEYS,

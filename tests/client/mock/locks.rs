@@ -51,12 +51,35 @@ struct Table {
     fates: VecDeque<LockFate>,
     acquired: Vec<AcquireRequest>,
     awaited: Vec<AwaitRequest>,
+    /// Questions for the state of a claim that are open, and the most at once.
+    open: usize,
+    most_open: usize,
     released: Vec<ReleaseRequest>,
     observers: usize,
     /// The connections of questions for the state of a claim.
     waiting_peers: BTreeSet<SocketAddr>,
     /// The streams that observers have opened.
     observed: usize,
+}
+
+/// A question for the state of a claim, until it is answered or cancelled.
+struct Open(Locks);
+
+impl Open {
+    fn new(locks: Locks) -> Self {
+        {
+            let table = &mut *locks.table();
+            table.open += 1;
+            table.most_open = table.most_open.max(table.open);
+        }
+        Self(locks)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.table().open -= 1;
+    }
 }
 
 #[derive(Clone)]
@@ -197,6 +220,11 @@ impl Mock {
     /// The questions for the state of a claim.
     pub(crate) fn awaited(&self) -> usize {
         self.locks().table().awaited.len()
+    }
+
+    /// The most questions for the state of a claim that were open at once.
+    pub(crate) fn awaited_at_once(&self) -> usize {
+        self.locks().table().most_open
     }
 
     /// The requests that have come to release a lock.
@@ -340,6 +368,7 @@ impl LockService for Mock {
         } = request.clone();
         let mut changes = self.locks().changed.subscribe();
         self.locks().table().awaited.push(request);
+        let _open = Open::new(self.locks());
         self.locks().wake();
         let result = loop {
             changes.mark_unchanged();
