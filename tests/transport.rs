@@ -221,7 +221,10 @@ async fn two_nodes_exchange_votes_and_appends_and_act_on_them() {
     let Ok(Answer::Got { found, .. }) = read.in_time("a read").await.unwrap() else {
         panic!("a value");
     };
-    assert_eq!(found.map(|(value, _)| value).as_deref(), Some(&b"blue"[..]));
+    assert_eq!(
+        found.map(|(pair, _)| pair.into_value()).as_deref(),
+        Some(&b"blue"[..])
+    );
 }
 
 #[tokio::test]
@@ -397,7 +400,7 @@ async fn a_member_that_lies_stops_no_other_and_changes_nothing() {
         else {
             return None;
         };
-        Some(found.map(|(value, _)| value))
+        Some(found.map(|(pair, _)| pair.into_value()))
     })
     .await;
     assert_eq!(

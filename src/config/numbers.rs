@@ -99,8 +99,8 @@ section! {
         max_value_bytes: usize = 1024 * 1024, 1..=64 * 1024 * 1024;
         /// Memory in bytes that keys, values and sessions may take. While this node leads, it refuses a
         /// write that would exceed this as full. It never refuses deletions, and writes that need no more
-        /// than the value that they replace. A key takes 304 bytes besides its own bytes and those of its
-        /// value, a session some 450. Default: a third of the memory that the process may use, which is
+        /// than the value that they replace. A key takes twice its bytes, those of its value and 232
+        /// more, a session some 450. Default: a third of the memory that the process may use, which is
         /// the least of the machine's memory, its control group's limit, and its limit of addresses. A
         /// state within this bound is also accepted as a snapshot.
         max_state_bytes: usize = memory::a_third(), 1024 * 1024..=1024 * 1024 * 1024 * 1024 * 1024;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::batch::{BatchItem, Waiter};
 use super::fair::{FairQueue, Source};
 use super::handle::Request;
+use super::runs::{MAX_RUN, Runs};
 use crate::kv::Query;
 use crate::node::{Input, Proposal, Room};
 
@@ -38,6 +39,14 @@ enum What {
 }
 
 impl Waiting {
+    /// The number of commands that it is.
+    fn commands(&self) -> usize {
+        match &self.what {
+            What::Write { .. } => 1,
+            What::PlacedRead(query) | What::Read(query) => query.reads(),
+        }
+    }
+
     fn bytes(&self) -> usize {
         match &self.what {
             What::Write { command, context } => command.len().saturating_add(context.len()),
@@ -46,7 +55,8 @@ impl Waiting {
     }
 
     fn with_cost(self) -> (usize, Self) {
-        (COMMAND_COST.saturating_add(self.bytes()), self)
+        let fixed = COMMAND_COST.saturating_mul(self.commands());
+        (fixed.saturating_add(self.bytes()), self)
     }
 }
 
@@ -62,24 +72,31 @@ pub(super) struct Turn {
 /// The requests that wait for a turn.
 pub(super) struct Backlog {
     queue: FairQueue<Waiting>,
+    /// The number of commands in `queue`.
+    commands: usize,
     max_commands: usize,
+    /// Maximum number of commands that are taken as one.
+    max_run: usize,
     /// Whether the last turn left commands that the next one can take.
     goes_on: bool,
 }
 
 impl Backlog {
-    /// An empty backlog that accepts requests until `max_commands` commands wait.
-    pub(super) fn new(max_commands: usize) -> Self {
+    /// An empty backlog that accepts requests until `max_commands` commands wait. No turn may have less room
+    /// than for `max_run` commands if it is the only one.
+    pub(super) fn new(max_commands: usize, max_run: usize) -> Self {
         Self {
             queue: FairQueue::new(QUANTUM),
+            commands: 0,
             max_commands,
+            max_run: max_run.min(MAX_RUN),
             goes_on: false,
         }
     }
 
     /// Whether another request fits.
     pub(super) fn has_place(&self) -> bool {
-        self.queue.len() < self.max_commands
+        self.commands < self.max_commands
     }
 
     /// Whether a turn would take a command.
@@ -102,12 +119,18 @@ impl Backlog {
             } => self.wait(source, What::Write { command, context }, waiter),
             Request::Read { query, waiter } => self.wait(source, What::Read(query), waiter),
             Request::Batch { items, batch } => {
-                let parts = items.into_iter().enumerate().map(|(place, item)| {
-                    let what = match item {
-                        BatchItem::Write { command, context } => What::Write { command, context },
-                        BatchItem::Read(query) => What::PlacedRead(query),
+                self.commands += items.len();
+                let parts = Runs::of(items, self.max_run).map(|(place, item)| {
+                    let (what, commands) = match item {
+                        BatchItem::Write { command, context } => {
+                            (What::Write { command, context }, 1)
+                        }
+                        BatchItem::Read(query) => {
+                            let reads = query.reads();
+                            (What::PlacedRead(query), reads)
+                        }
                     };
-                    let waiter = Waiter::part(Arc::clone(&batch), place);
+                    let waiter = Waiter::part(Arc::clone(&batch), place, commands);
                     Waiting { what, waiter }.with_cost()
                 });
                 self.queue.extend(source, parts);
@@ -117,6 +140,7 @@ impl Backlog {
 
     fn wait(&mut self, source: Source, what: What, waiter: Waiter) {
         let waiting = Waiting { what, waiter };
+        self.commands += waiting.commands();
         self.queue.extend(source, [waiting.with_cost()]);
     }
 
@@ -132,15 +156,23 @@ impl Backlog {
                 break;
             }
             let left = room.bytes.saturating_sub(bytes);
-            let Some(Waiting { what, waiter }) =
-                self.queue.pop_if(|waiting| waiting.bytes() <= left)
-            else {
+            let mut is_full = false;
+            let fits = |waiting: &Waiting| {
+                let with_it = commands.saturating_add(waiting.commands());
+                is_full = with_it > max_commands;
+                !is_full && with_it <= room.requests && waiting.bytes() <= left
+            };
+            let Some(waiting) = self.queue.pop_if(fits) else {
+                self.goes_on = is_full;
                 break;
             };
+            let taken = waiting.commands();
+            self.commands -= taken;
+            let Waiting { what, waiter } = waiting;
             if !waiter.take_up() {
                 continue;
             }
-            commands += 1;
+            commands += taken;
             match what {
                 What::Write { command, context } => {
                     bytes += command.len().saturating_add(context.len());
@@ -191,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_turn_takes_a_part_of_each_batch_and_single_requests() {
-        let mut backlog = Backlog::new(ANY);
+        let mut backlog = Backlog::new(ANY, ANY);
         let _batches: Vec<_> = (1..=4)
             .flat_map(|source| [source; 64])
             .map(|source| batch(&mut backlog, source, 4096))
@@ -204,7 +236,7 @@ mod tests {
 
     #[test]
     fn many_requests_of_one_connection_keep_no_other_waiting() {
-        let mut backlog = Backlog::new(ANY);
+        let mut backlog = Backlog::new(ANY, ANY);
         let _many: Vec<_> = (0..10_000).map(|_| read(&mut backlog, 1)).collect();
         let _one = batch(&mut backlog, 2, 1);
         let turn = backlog.turn(64, ANY, Room::UNLIMITED);
@@ -213,7 +245,7 @@ mod tests {
 
     #[test]
     fn commands_wait_until_the_core_has_room() {
-        let mut backlog = Backlog::new(ANY);
+        let mut backlog = Backlog::new(ANY, ANY);
         let _batch = batch(&mut backlog, 1, 10);
         let room = |requests, bytes| Room { requests, bytes };
         assert_eq!(taken(&backlog.turn(ANY, ANY, room(3, ANY))), (3, 0));
@@ -228,9 +260,38 @@ mod tests {
         assert!(!backlog.goes_on());
     }
 
+    /// The number of gets of each query that the turn takes.
+    fn gets(turn: &Turn) -> Vec<usize> {
+        let inputs = turn.inputs.iter().map(|input| match input {
+            Input::Read { query, .. } => query.reads(),
+            Input::Write(_) => panic!("no writes here"),
+        });
+        inputs.collect()
+    }
+
+    #[test]
+    fn a_run_counts_with_its_gets_and_waits_until_there_is_room_for_all_of_them() {
+        let mut backlog = Backlog::new(40, 8);
+        let room = ValueRoom::new(Unread::new(0).reader().account(0).hold(0), 0);
+        let (batch, _pending) = Batch::new(40, room, ());
+        let items = vec![BatchItem::Read(Query::Get("k".into())); 40];
+        backlog.push(Source(1), Request::Batch { items, batch });
+        assert!(!backlog.has_place(), "40 commands wait");
+        let requests = |requests| Room {
+            requests,
+            bytes: ANY,
+        };
+        assert_eq!(gets(&backlog.turn(ANY, ANY, requests(20))), [8, 8]);
+        assert!(!backlog.goes_on(), "the core has to answer first");
+        assert_eq!(gets(&backlog.turn(10, ANY, Room::UNLIMITED)), [8]);
+        assert!(backlog.goes_on(), "the next turn has room for it");
+        assert!(backlog.has_place());
+        assert_eq!(gets(&backlog.turn(ANY, ANY, Room::UNLIMITED)), [8, 8]);
+    }
+
     #[test]
     fn a_caller_that_has_gone_takes_no_turn() {
-        let mut backlog = Backlog::new(ANY);
+        let mut backlog = Backlog::new(ANY, ANY);
         drop(batch(&mut backlog, 1, 4096));
         drop(read(&mut backlog, 1));
         let late = read(&mut backlog, 1);
@@ -242,7 +303,7 @@ mod tests {
 
     #[test]
     fn it_is_as_long_as_it_may_be() {
-        let mut backlog = Backlog::new(2);
+        let mut backlog = Backlog::new(2, ANY);
         let _first = read(&mut backlog, 1);
         assert!(backlog.has_place());
         let _second = read(&mut backlog, 1);

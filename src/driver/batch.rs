@@ -45,7 +45,12 @@ pub struct Waiter(To);
 #[derive(Debug)]
 enum To {
     One(Owed),
-    Part { batch: Arc<Batch>, place: usize },
+    Part {
+        batch: Arc<Batch>,
+        place: usize,
+        /// Number of commands of the batch from `place` on.
+        commands: usize,
+    },
 }
 
 impl Waiter {
@@ -55,23 +60,66 @@ impl Waiter {
         (Self(To::One(owed)), pending)
     }
 
-    pub(super) fn part(batch: Arc<Batch>, place: usize) -> Self {
-        Self(To::Part { batch, place })
+    /// A waiter for so many `commands` of a batch, from `place` on.
+    pub(super) fn part(batch: Arc<Batch>, place: usize, commands: usize) -> Self {
+        Self(To::Part {
+            batch,
+            place,
+            commands,
+        })
     }
 
     /// Takes the command up. Returns `false` if its caller has gone: then the command must not be executed.
     pub(super) fn take_up(&self) -> bool {
         match &self.0 {
             To::One(owed) => owed.take_up(),
-            To::Part { batch, place } => batch.take_up(*place),
+            To::Part {
+                batch,
+                place,
+                commands,
+            } => batch.take_up(place.saturating_add(*commands)),
         }
     }
 
-    /// Delivers the outcome. If the caller has gone, the outcome is dropped.
+    /// Delivers one outcome.
+    #[cfg(test)]
     pub(super) fn answer(self, outcome: Outcome) {
-        match self.0 {
+        deliver(vec![(self, outcome)]);
+    }
+
+    /// Its place in `batch` and the number of its commands, if it is a waiter of that.
+    fn part_of(&self, batch: &Arc<Batch>) -> Option<(usize, usize)> {
+        match &self.0 {
+            To::Part {
+                batch: own,
+                place,
+                commands,
+            } if Arc::ptr_eq(own, batch) => Some((*place, *commands)),
+            _ => None,
+        }
+    }
+}
+
+/// Delivers outcomes. The outcome of a caller that has gone is dropped. A batch is locked once for all that
+/// follow each other.
+pub(super) fn deliver(answers: Vec<(Waiter, Outcome)>) {
+    let mut answers = answers.into_iter().peekable();
+    while let Some((Waiter(to), outcome)) = answers.next() {
+        match to {
             To::One(owed) => owed.answer(outcome),
-            To::Part { batch, place } => batch.answer(place, outcome),
+            To::Part {
+                batch,
+                place,
+                commands,
+            } => {
+                let mut outcomes = batch.lock();
+                outcomes.answer_all((place, commands), outcome);
+                while let Some(part) = answers.peek().and_then(|(next, _)| next.part_of(&batch))
+                    && let Some((_, outcome)) = answers.next()
+                {
+                    outcomes.answer_all(part, outcome);
+                }
+            }
         }
     }
 }
@@ -172,12 +220,12 @@ impl Batch {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_up(&self, place: usize) -> bool {
+    fn take_up(&self, commands: usize) -> bool {
         let mut inner = self.lock();
         let done = inner.done.as_ref();
         let waited_for = done.is_some_and(|(done, _)| !done.is_closed());
         if waited_for {
-            inner.taken_up = place + 1;
+            inner.taken_up = commands;
         }
         waited_for
     }
@@ -198,16 +246,41 @@ impl Batch {
             values: room.close(),
         })
     }
+}
 
-    fn answer(&self, place: usize, outcome: Outcome) {
-        let mut inner = self.lock();
-        let Outcomes {
+impl Outcomes {
+    /// The outcome of so many `commands` from `place` on.
+    fn answer_all(&mut self, (place, commands): (usize, usize), outcome: Outcome) {
+        match outcome {
+            Ok(Answer::GotEach {
+                found,
+                applied_index,
+            }) => {
+                for (place, found) in (place..).zip(found) {
+                    let got = Answer::Got {
+                        found,
+                        applied_index,
+                    };
+                    self.answer(place, Ok(got));
+                }
+            }
+            Err(refusal) => {
+                for place in (place..).take(commands) {
+                    self.answer(place, Err(refusal.clone()));
+                }
+            }
+            one @ Ok(_) => self.answer(place, one),
+        }
+    }
+
+    fn answer(&mut self, place: usize, outcome: Outcome) {
+        let Self {
             outcomes,
             missing,
             done,
             permit,
             ..
-        } = &mut *inner;
+        } = self;
         // No value is kept for a caller that has gone.
         let Some((_, room)) = done.as_mut().filter(|(done, _)| !done.is_closed()) else {
             return;
@@ -233,9 +306,9 @@ impl Batch {
 fn with_room(outcome: Outcome, room: &mut ValueRoom) -> Outcome {
     match &outcome {
         Ok(Answer::Got {
-            found: Some((value, _)),
+            found: Some((pair, _)),
             ..
-        }) => room.take(value.len())?,
+        }) => room.take(pair.value().len())?,
         Ok(Answer::Txn { outcome, .. }) => {
             let taken = room.take(outcome.bytes());
             // It may have written.
@@ -251,7 +324,7 @@ mod tests {
     use super::super::unread::{Account, Unread};
     use super::*;
     use crate::error::Applied;
-    use crate::kv::{Entry, Lifetime, OperationResult, TxnOutcome};
+    use crate::kv::{Entry, Lifetime, OperationResult, Pair, TxnOutcome};
 
     fn account() -> Arc<Account> {
         Unread::new(100).reader().account(100)
@@ -286,10 +359,10 @@ mod tests {
     fn the_outcomes_arrive_together_and_in_the_order_of_the_commands() {
         let (batch, mut outcomes) = batch_with_room(3);
         for place in [2, 0] {
-            Waiter::part(Arc::clone(&batch), place).answer(set(u64::try_from(place).unwrap()));
+            Waiter::part(Arc::clone(&batch), place, 1).answer(set(u64::try_from(place).unwrap()));
             assert!(there(&mut outcomes).is_err(), "one is missing");
         }
-        Waiter::part(Arc::clone(&batch), 1).answer(set(1));
+        Waiter::part(Arc::clone(&batch), 1, 1).answer(set(1));
         assert_eq!(there(&mut outcomes), Ok(vec![set(0), set(1), set(2)]));
     }
 
@@ -297,18 +370,18 @@ mod tests {
     fn an_answer_counts_once_and_only_where_there_is_a_place() {
         let (batch, mut outcomes) = batch_with_room(2);
         for (place, index) in [(0, 1), (0, 9), (2, 9)] {
-            Waiter::part(Arc::clone(&batch), place).answer(set(index));
+            Waiter::part(Arc::clone(&batch), place, 1).answer(set(index));
         }
         assert!(there(&mut outcomes).is_err(), "one is missing");
-        Waiter::part(batch, 1).answer(set(2));
+        Waiter::part(batch, 1, 1).answer(set(2));
         assert_eq!(there(&mut outcomes), Ok(vec![set(1), set(2)]));
     }
 
     #[test]
     fn a_waiter_that_is_dropped_ends_the_batch_without_outcomes() {
         let (batch, mut outcomes) = batch_with_room(2);
-        let dropped = Waiter::part(Arc::clone(&batch), 0);
-        let answered = Waiter::part(batch, 1);
+        let dropped = Waiter::part(Arc::clone(&batch), 0, 1);
+        let answered = Waiter::part(batch, 1, 1);
         drop(dropped);
         assert_eq!(
             there(&mut outcomes),
@@ -326,7 +399,7 @@ mod tests {
         let held = Arc::new(());
         let (batch, outcomes) = batch_of(1, &account(), Arc::clone(&held));
         assert_eq!(Arc::strong_count(&held), 2);
-        Waiter::part(Arc::clone(&batch), 0).answer(set(1));
+        Waiter::part(Arc::clone(&batch), 0, 1).answer(set(1));
         assert_eq!(Arc::strong_count(&held), 1);
         drop((batch, outcomes));
 
@@ -342,7 +415,7 @@ mod tests {
     #[test]
     fn a_batch_that_is_withdrawn_says_what_became_of_each_command() {
         let (batch, pending) = batch_with_room(3);
-        let part = |place| Waiter::part(Arc::clone(&batch), place);
+        let part = |place| Waiter::part(Arc::clone(&batch), place, 1);
         assert!(part(0).take_up() && part(1).take_up());
         part(0).answer(set(7));
         assert_eq!(
@@ -360,7 +433,7 @@ mod tests {
     #[test]
     fn a_batch_that_ends_as_it_is_withdrawn_has_its_outcomes_or_none() {
         let (batch, pending) = batch_with_room(1);
-        Waiter::part(Arc::clone(&batch), 0).answer(set(1));
+        Waiter::part(Arc::clone(&batch), 0, 1).answer(set(1));
         assert_eq!(withdrawn(pending), Ok(vec![set(1)]));
         let (batch, pending) = batch_with_room(1);
         drop(batch);
@@ -370,14 +443,14 @@ mod tests {
     #[test]
     fn the_rest_of_a_batch_whose_caller_has_gone_is_not_taken_up() {
         let (batch, pending) = batch_with_room(2);
-        assert!(Waiter::part(Arc::clone(&batch), 0).take_up());
+        assert!(Waiter::part(Arc::clone(&batch), 0, 1).take_up());
         drop(pending);
-        assert!(!Waiter::part(batch, 1).take_up());
+        assert!(!Waiter::part(batch, 1, 1).take_up());
     }
 
     fn got(bytes: usize) -> Outcome {
         Ok(Answer::Got {
-            found: Some((vec![b'v'; bytes].into(), 5)),
+            found: Some((Pair::new(b"k", &vec![b'v'; bytes], 5, false), 5)),
             applied_index: 1,
         })
     }
@@ -386,9 +459,9 @@ mod tests {
     fn values_count_from_when_they_are_there_until_they_are_dropped() {
         let account = account();
         let (batch, mut pending) = batch_of(2, &account, ());
-        Waiter::part(Arc::clone(&batch), 0).answer(got(4));
+        Waiter::part(Arc::clone(&batch), 0, 1).answer(got(4));
         assert_eq!(account.held(), 4);
-        Waiter::part(batch, 1).answer(got(3));
+        Waiter::part(batch, 1, 1).answer(got(3));
         let answered = pending.outcomes.try_recv().unwrap();
         assert_eq!(account.held(), 7);
         drop(answered);
@@ -396,11 +469,60 @@ mod tests {
     }
 
     #[test]
+    fn each_command_of_a_run_has_its_own_outcome() {
+        let (batch, mut pending) = batch_with_room(5);
+        let found = [4, 3, 5, 2].map(|bytes| match bytes {
+            3 => None,
+            bytes => Some((Pair::new(b"k", &vec![b'v'; bytes], 5, false), 5)),
+        });
+        let each = Answer::GotEach {
+            found: found.to_vec(),
+            applied_index: 7,
+        };
+        Waiter::part(Arc::clone(&batch), 0, 4).answer(Ok(each));
+        Waiter::part(batch, 4, 1).answer(set(8));
+        let outcomes = there(&mut pending).unwrap();
+        let got = |found: &Option<(Pair, u64)>| {
+            Ok(Answer::Got {
+                found: found.clone(),
+                applied_index: 7,
+            })
+        };
+        assert_eq!(outcomes[..3], found.each_ref().map(got)[..3]);
+        let refusal = outcomes[3]
+            .as_ref()
+            .expect_err("there is room for 10 bytes");
+        assert!(matches!(refusal.reason, Reason::TooLarge { .. }));
+        assert_eq!(outcomes[4], set(8));
+    }
+
+    #[test]
+    fn a_run_that_is_refused_is_refused_to_each_command_and_one_that_is_taken_up_is_so_as_a_whole()
+    {
+        let (batch, mut pending) = batch_with_room(3);
+        Waiter::part(Arc::clone(&batch), 0, 2).answer(Err(late()));
+        Waiter::part(batch, 2, 1).answer(set(1));
+        assert_eq!(
+            there(&mut pending).unwrap(),
+            [Err(late()), Err(late()), set(1)]
+        );
+
+        let (batch, pending) = batch_with_room(3);
+        let run = Waiter::part(batch, 0, 2);
+        assert!(run.take_up());
+        let unknown = Err(Refusal::unknown(Reason::NoQuorum));
+        assert_eq!(
+            withdrawn(pending),
+            Ok(vec![unknown.clone(), unknown, Err(late())])
+        );
+    }
+
+    #[test]
     fn values_of_a_caller_that_has_gone_are_not_kept() {
         let account = account();
         let (batch, pending) = batch_of(2, &account, ());
         drop(pending);
-        Waiter::part(Arc::clone(&batch), 0).answer(got(4));
+        Waiter::part(Arc::clone(&batch), 0, 1).answer(got(4));
         assert_eq!(account.held(), 0);
     }
 
@@ -419,7 +541,7 @@ mod tests {
         let (batch, mut pending) = batch_with_room(1);
         let outcome = Arc::new(outcome);
         let revision = 7;
-        Waiter::part(batch, 0).answer(Ok(Answer::Txn { outcome, revision }));
+        Waiter::part(batch, 0, 1).answer(Ok(Answer::Txn { outcome, revision }));
         let outcomes = there(&mut pending).unwrap();
         let refusal = outcomes[0].as_ref().unwrap_err();
         assert!(matches!(refusal.reason, Reason::Overloaded { .. }));
@@ -430,7 +552,7 @@ mod tests {
     fn a_value_without_room_is_refused_and_those_behind_it_are_not() {
         let (batch, mut pending) = batch_with_room(3);
         for (place, bytes) in [(0, 8), (1, 3), (2, 2)] {
-            Waiter::part(Arc::clone(&batch), place).answer(got(bytes));
+            Waiter::part(Arc::clone(&batch), place, 1).answer(got(bytes));
         }
         let outcomes = there(&mut pending).unwrap();
         assert_eq!(outcomes[0], got(8));

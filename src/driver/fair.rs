@@ -59,6 +59,7 @@ impl<T> FairQueue<T> {
     }
 
     /// The number of waiting requests.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.len
     }

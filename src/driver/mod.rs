@@ -28,6 +28,7 @@ mod operator;
 mod options;
 mod publish;
 mod renewals;
+mod runs;
 mod signals;
 mod single;
 #[cfg(test)]
@@ -117,6 +118,7 @@ impl Driver {
             max_inflight: replica.max_inflight(),
             workers: options.workers,
         };
+        let max_run = replica.max_run().min(options.max_batch_requests);
         let members = Arc::clone(replica.members());
         let nodes = Arc::clone(replica.nodes());
         let (handle, ends) =
@@ -133,7 +135,7 @@ impl Driver {
         let driver = Self {
             replica,
             requests,
-            backlog: Backlog::new(options.max_pending_requests),
+            backlog: Backlog::new(options.max_pending_requests, max_run),
             options,
             notices,
             keep_alives,
@@ -355,9 +357,7 @@ impl Driver {
         if !answers.is_empty() {
             self.backlog.go_on();
         }
-        for (waiter, outcome) in answers {
-            waiter.answer(outcome);
-        }
+        batch::deliver(answers);
         let now = self.replica.status();
         let mut removed = None;
         for event in &events {

@@ -180,16 +180,17 @@ mod tests {
 
     #[test]
     fn an_outcome_without_a_waiting_caller_is_not_kept() {
-        let value = bytes::Bytes::from(vec![0; 10]);
-        let got = Answer::Got {
-            found: Some((value.clone(), 1)),
-            applied_index: 1,
-        };
+        let outcome = std::sync::Arc::new(crate::kv::TxnOutcome {
+            succeeded: true,
+            results: Vec::new(),
+        });
         let (owed, pending) = single();
-        owed.answer(Ok(got.clone()));
-        assert!(!value.is_unique());
+        owed.answer(Ok(Answer::Txn {
+            outcome: outcome.clone(),
+            revision: 1,
+        }));
+        assert_eq!(std::sync::Arc::strong_count(&outcome), 2);
         drop(pending);
-        drop(got);
-        assert!(value.is_unique());
+        assert_eq!(std::sync::Arc::strong_count(&outcome), 1);
     }
 }

@@ -221,7 +221,10 @@ impl Held {
     /// Grows to `bytes`. Returns `false`, and stays as it is, if there is no room.
     fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        if more > 0 && !self.account.reader.leaves_as_much(more) {
+        if more == 0 {
+            return true;
+        }
+        if !self.account.reader.leaves_as_much(more) {
             return false;
         }
         self.bytes += more;

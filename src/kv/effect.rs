@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::txn::TxnOutcome;
-use super::{ClaimState, Holder, LockPage, LockState, Part, Scan, SessionInfo, StateMachine};
-use crate::types::{ClientId, Millis, Revision, Value};
+use super::{ClaimState, Holder, LockPage, LockState, Pair, Part, Scan, SessionInfo, StateMachine};
+use crate::types::{ClientId, Millis, Revision};
 
 /// The effect of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +72,10 @@ impl Effect {
 /// The answer to a [`Query`](super::Query).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// The value of the key, and the revision of the write that has bound it.
-    Value(Option<(Value, Revision)>),
+    /// The pair of the key, and the revision of the write that has bound it.
+    Value(Option<(Pair, Revision)>),
+    /// The same of each key.
+    Values(Vec<Option<(Pair, Revision)>>),
     /// The outcome of the transaction.
     Txn(TxnOutcome),
     /// The first part of the range, and what else is to be read.
@@ -83,7 +85,17 @@ pub enum Found {
     /// The state of a claim.
     Claim(ClaimState),
     /// The state of a lock.
-    Lock(LockState),
+    Lock(Box<LockState>),
     /// A page of the locks.
     Locks(LockPage),
+}
+
+impl Found {
+    /// The number of reads of clients that it answers.
+    pub fn reads(&self) -> usize {
+        match self {
+            Self::Values(found) => found.len(),
+            _ => 1,
+        }
+    }
 }

@@ -7,7 +7,7 @@ use super::living::{MAX_OWNED_KEYS, SessionInfo};
 use super::locking::Freed;
 use super::{
     Cause, Change, Changes, Clock, Effect, Lifetime, Lifetimes, Limit, LivingSession, MAX_REMOVALS,
-    Operation, Session, SetLifetime, StateMachine, Stored,
+    Operation, Pair, Session, SetLifetime, StateMachine,
 };
 use crate::types::{ClientId, Key, LogIndex, Millis};
 
@@ -35,14 +35,14 @@ impl StateMachine {
     }
 
     /// The lifetime of `key`, which is bound to `stored`.
-    pub(super) fn lifetime(&self, key: &[u8], stored: &Stored) -> Lifetime {
-        let limit = self.lifetimes.limit(key, stored);
+    pub(super) fn lifetime(&self, pair: &Pair) -> Lifetime {
+        let limit = self.lifetimes.limit(pair);
         limit.map_or(Lifetime::Unlimited, Lifetime::from)
     }
 
     /// The limit of the lifetime of `key`, if it is bound and has one.
     pub(super) fn limit(&self, key: &[u8]) -> Option<Limit> {
-        self.lifetimes.limit(key, self.map.stored(key)?)
+        self.lifetimes.limit(self.map.pair(key)?)
     }
 
     /// Binds `key` to `value` with the command at `index`, with a lifetime.
@@ -71,7 +71,7 @@ impl StateMachine {
     fn bind_for(&mut self, index: LogIndex, (key, value): (&[u8], &[u8]), it: SetLifetime) {
         let revision = self.revisions().stored(index);
         let SetLifetime::To(lifetime) = it else {
-            let is_limited = self.map.stored(key).is_some_and(Stored::is_limited);
+            let is_limited = self.map.pair(key).is_some_and(Pair::is_limited);
             self.map.set(key, value, revision, is_limited);
             return;
         };
@@ -94,7 +94,7 @@ impl StateMachine {
     /// Removes `key` with the command at `index`, with its lifetime. Returns whether it was bound.
     pub(super) fn unbind(&mut self, index: LogIndex, key: &[u8], changes: &mut Changes) -> bool {
         let removed = self.remove(index, key, Cause::Deleted, changes);
-        if removed.as_ref().is_some_and(Stored::is_limited) {
+        if removed.as_ref().is_some_and(Pair::is_limited) {
             self.end_lifetime(key);
         }
         removed.is_some()
@@ -107,13 +107,12 @@ impl StateMachine {
         key: &[u8],
         cause: Cause,
         changes: &mut Changes,
-    ) -> Option<Stored> {
-        if changes.are_kept()
-            && let Some((key, _)) = self.map.pair(key)
-        {
+    ) -> Option<Pair> {
+        if changes.are_kept() && self.map.pair(key).is_some() {
             changes.push(Change {
                 revision: self.revisions().at(index),
-                key: Key::clone(key),
+                // The key of the pair would keep the value in memory.
+                key: Key::copy_from_slice(key),
                 value: None,
                 lifetime: Lifetime::Unlimited,
                 cause,
@@ -124,17 +123,16 @@ impl StateMachine {
 
     /// Limits the lifetime of `key`, which is bound and has no limit.
     pub(super) fn begin_lifetime(&mut self, key: &[u8], limit: Limit) {
-        if let Some((key, _)) = self.map.pair(key) {
-            match limit {
-                Limit::Ttl { deadline, .. } => self.clock.set(deadline, Mortal::Key(key.clone())),
-                Limit::Owner(owner) => {
-                    if let Some(session) = self.sessions.living_mut().get_mut(owner) {
-                        session.owned.insert(key.clone());
-                    }
+        let key = Key::copy_from_slice(key);
+        match limit {
+            Limit::Ttl { deadline, .. } => self.clock.set(deadline, Mortal::Key(key.clone())),
+            Limit::Owner(owner) => {
+                if let Some(session) = self.sessions.living_mut().get_mut(owner) {
+                    session.owned.insert(key.clone());
                 }
             }
-            self.lifetimes.insert(key.clone(), limit);
         }
+        self.lifetimes.insert(key, limit);
     }
 
     fn end_lifetime(&mut self, key: &[u8]) {

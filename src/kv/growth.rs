@@ -1,6 +1,6 @@
 //! By how much a command may enlarge the state, before it is applied.
 
-use super::lifetimes::LIFETIME_MEMORY;
+use super::lifetimes::lifetime_memory;
 use super::living::LIVING_SESSION_MEMORY;
 use super::map::pair_memory;
 use super::{Command, Lifetime, Operation, SetLifetime, StateMachine, Verdict, Write};
@@ -65,7 +65,7 @@ impl StateMachine {
     fn growth_by_lifetime(&self, key: &Key, lifetime: SetLifetime) -> usize {
         match lifetime {
             SetLifetime::To(Lifetime::Ttl(_) | Lifetime::Owner(_)) if self.limit(key).is_none() => {
-                LIFETIME_MEMORY
+                lifetime_memory(key.len())
             }
             _ => 0,
         }

@@ -5,14 +5,20 @@
 
 use imbl::OrdMap;
 
-use super::Stored;
+use super::Pair;
 use crate::types::{ClientId, Key, Millis};
 
 /// The TTLs that a key may have: 1 second to 10 years.
 pub const KEY_TTL: std::ops::RangeInclusive<Millis> = 1_000..=3_650 * 24 * 3_600_000;
-/// Memory of the lifetime of a key: its parts of two sparsely filled nodes, one in the table and one among
-/// the deadlines or the keys of its owner.
-pub const LIFETIME_MEMORY: usize = 256;
+/// Memory of the lifetime of a key beside the key: its parts of two sparsely filled nodes, one in the table and one
+/// among the deadlines or the keys of its owner.
+const LIFETIME_MEMORY: usize = 256;
+
+/// Memory of the lifetime of a key with so many bytes: it has a copy of the key. An estimate, rather too high than
+/// too low.
+pub const fn lifetime_memory(key: usize) -> usize {
+    key.saturating_add(LIFETIME_MEMORY)
+}
 
 /// How long a key stays bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,31 +72,42 @@ impl From<Limit> for Lifetime {
 
 /// The keys whose lifetime is limited. A clone shares them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lifetimes(OrdMap<Key, Limit>);
+pub struct Lifetimes {
+    limits: OrdMap<Key, Limit>,
+    /// Memory of all of them in bytes.
+    memory: usize,
+}
 
 impl Lifetimes {
-    /// The limit of the lifetime of `key`, which is bound to `stored`. `None`: it has none.
-    pub fn limit(&self, key: &[u8], stored: &Stored) -> Option<Limit> {
-        let is_limited = stored.is_limited();
-        is_limited.then(|| self.0.get(key).copied()).flatten()
+    /// The limit of the lifetime of the key of `pair`. `None`: it has none.
+    pub fn limit(&self, pair: &Pair) -> Option<Limit> {
+        let is_limited = pair.is_limited();
+        is_limited
+            .then(|| self.limits.get(pair.key()).copied())
+            .flatten()
     }
 
     pub(super) fn insert(&mut self, key: Key, limit: Limit) {
-        self.0.insert(key, limit);
+        let memory = lifetime_memory(key.len());
+        if self.limits.insert(key, limit).is_none() {
+            self.memory += memory;
+        }
     }
 
     /// Removes the limit of `key`, and returns it with the key as it is stored.
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<(Key, Limit)> {
-        self.0.remove_with_key(key)
+        let removed = self.limits.remove_with_key(key)?;
+        self.memory -= lifetime_memory(key.len());
+        Some(removed)
     }
 
     /// All of them, in ascending order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Limit)> {
-        self.0.iter()
+        self.limits.iter()
     }
 
     /// Memory in bytes. An estimate, rather too high than too low.
     pub(super) fn memory(&self) -> usize {
-        self.0.len().saturating_mul(LIFETIME_MEMORY)
+        self.memory
     }
 }

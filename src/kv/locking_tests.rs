@@ -436,7 +436,7 @@ fn queries_find_claims_and_locks() {
     let found = queries.map(|query| it.state.find(query, it.index));
     let expected = [
         Found::Claim(ClaimState::Held(it.now())),
-        Found::Lock(it.state.lock_state("a")),
+        Found::Lock(Box::new(it.state.lock_state("a"))),
         Found::Locks(LockPage::default()),
     ];
     assert_eq!(found, expected);

@@ -7,11 +7,13 @@
 //!
 //! Why not a crate of persistent maps: with a million keys a read of this map costs half of a read of
 //! `imbl`'s hash map and a tenth of a read of its ordered map, and a write half (measured). The order of
-//! the keys stands beside the shards, in `imbl`'s ordered set, for reads of ranges. It shares the keys, and
-//! only a key that comes or goes touches it.
+//! the keys stands beside the shards, in `imbl`'s ordered set, for reads of ranges. Only a key that comes or
+//! goes touches it. It has copies of the keys, because a key of a [`Pair`] keeps the value in memory.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::vec;
 
@@ -19,25 +21,52 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use imbl::OrdSet;
 
-use super::{KeyRange, Stored};
-use crate::types::{Key, Revision};
+use super::{KeyRange, Pair};
+use crate::types::Revision;
 
 /// Number of shards. Part of the snapshot format, which has its pairs in the order of the shards.
 const SHARDS: usize = 1 << SHARD_BITS;
 const SHARD_BITS: u32 = 12;
 
-/// Memory of a pair beside its bytes: its part of a half-empty table and of a node of the order, and the
-/// overhead of an allocator, two reference counts and a revision for two allocations. Counting allocations as
-/// glibc makes them, 600 000 to 1 500 000 pairs with values of 0 to 64 bytes took 210 to 264 bytes each, and up
-/// to 296 once all had been read or copied.
-const PAIR_MEMORY: usize = 304;
+/// Memory of a pair beside its bytes: its part of a half-empty table and of a node of the order, and the overhead of
+/// an allocator, a header and reference counts for two allocations. 600 000 to 1 500 000 pairs with keys of 20 to
+/// 40 bytes and values of 0 to 100 bytes took 107 to 128 bytes each, and up to 225 once all had been written again
+/// beside a copy of the map.
+const PAIR_MEMORY: usize = 232;
 
-/// Memory of a pair in bytes. An estimate, rather too high than too low.
+/// Memory of a pair in bytes: the order has a copy of the key. An estimate, rather too high than too low.
 pub const fn pair_memory(key: usize, value: usize) -> usize {
-    key.saturating_add(value).saturating_add(PAIR_MEMORY)
+    key.saturating_mul(2)
+        .saturating_add(value)
+        .saturating_add(PAIR_MEMORY)
 }
 
-type Shard = HashMap<Key, Stored, RandomState>;
+type Shard = HashSet<ByKey, RandomState>;
+
+/// A pair, found by its key.
+#[derive(Debug, Clone)]
+struct ByKey(Pair);
+
+impl Borrow<[u8]> for ByKey {
+    #[inline]
+    fn borrow(&self) -> &[u8] {
+        self.0.key()
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key().hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for ByKey {}
 
 /// The shard of `key`: the upper 12 bits of its CRC-32, as the snapshot format defines.
 pub fn shard_of(key: &[u8]) -> usize {
@@ -45,32 +74,12 @@ pub fn shard_of(key: &[u8]) -> usize {
     usize::try_from(shard).unwrap_or(0)
 }
 
-/// How a key was bound.
-enum Bound {
-    /// It was there, with this value.
-    Again(Stored),
-    /// It is new. The map and the order share it.
-    New(Key),
-}
-
-/// Binds `key` in its shard. An existing key is not copied.
-fn bind(shard: &mut Shard, key: &[u8], stored: Stored) -> Bound {
-    match shard.get_mut(key) {
-        Some(bound) => Bound::Again(std::mem::replace(bound, stored)),
-        None => {
-            let key = Bytes::copy_from_slice(key);
-            shard.insert(key.clone(), stored);
-            Bound::New(key)
-        }
-    }
-}
-
 /// A map of bytes to bytes. A clone shares all shards that neither copy has changed since.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Map {
     shards: Vec<Arc<Shard>>,
     /// All keys.
-    order: OrdSet<Key>,
+    order: OrdSet<Arc<[u8]>>,
     len: usize,
     /// Memory of all pairs in bytes.
     memory: usize,
@@ -90,10 +99,23 @@ impl Default for Map {
 /// Shows the pairs only: thousands of shards would hide them.
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pairs = self.iter().map(|(key, stored)| (key, stored.value()));
+        let pairs = self.iter().map(|pair| {
+            (
+                Bytes::copy_from_slice(pair.key()),
+                Bytes::copy_from_slice(pair.value()),
+            )
+        });
         f.debug_map().entries(pairs).finish()
     }
 }
+
+impl PartialEq for Map {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().all(|pair| other.pair(pair.key()) == Some(pair))
+    }
+}
+
+impl Eq for Map {}
 
 impl Map {
     fn shard(&self, key: &[u8]) -> Option<&Arc<Shard>> {
@@ -113,43 +135,33 @@ impl Map {
         value: &[u8],
         revision: Revision,
         is_limited: bool,
-    ) -> Option<Stored> {
-        let stored = Stored::new(value, revision, is_limited);
-        match self.shard_mut(key).map(|shard| bind(shard, key, stored))? {
-            Bound::Again(replaced) => {
-                self.memory = self.memory - replaced.bytes().len() + value.len();
-                Some(replaced)
-            }
-            Bound::New(key) => {
-                self.len += 1;
-                self.memory += pair_memory(key.len(), value.len());
-                self.order.insert(key);
-                None
-            }
+    ) -> Option<Pair> {
+        let pair = ByKey(Pair::new(key, value, revision, is_limited));
+        let replaced = self.shard_mut(key)?.replace(pair);
+        if let Some(ByKey(replaced)) = &replaced {
+            self.memory = self.memory - replaced.value().len() + value.len();
+        } else {
+            self.len += 1;
+            self.memory += pair_memory(key.len(), value.len());
+            self.order.insert(key.into());
         }
+        replaced.map(|it| it.0)
     }
 
     /// Removes `key`. Returns what it was bound to.
-    pub fn remove(&mut self, key: &[u8]) -> Option<Stored> {
+    pub fn remove(&mut self, key: &[u8]) -> Option<Pair> {
         // A miss must not copy a shard.
-        self.stored(key)?;
-        let removed = self.shard_mut(key).and_then(|shard| shard.remove(key));
-        if let Some(stored) = &removed {
-            self.len -= 1;
-            self.memory -= pair_memory(key.len(), stored.bytes().len());
-            self.order.remove(key);
-        }
-        removed
+        self.pair(key)?;
+        let ByKey(removed) = self.shard_mut(key)?.take(key)?;
+        self.len -= 1;
+        self.memory -= pair_memory(key.len(), removed.value().len());
+        self.order.remove(key);
+        Some(removed)
     }
 
-    /// The pair of `key`, which shares its bytes.
-    pub fn pair(&self, key: &[u8]) -> Option<(&Key, &Stored)> {
-        self.shard(key)?.get_key_value(key)
-    }
-
-    /// The value that `key` is bound to, and the stored revision.
-    pub fn stored(&self, key: &[u8]) -> Option<&Stored> {
-        self.shard(key)?.get(key)
+    /// The pair of `key`.
+    pub fn pair(&self, key: &[u8]) -> Option<&Pair> {
+        Some(&self.shard(key)?.get(key)?.0)
     }
 
     /// The number of keys.
@@ -169,15 +181,16 @@ impl Map {
     }
 
     /// Every pair, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Stored)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+    pub fn iter(&self) -> impl Iterator<Item = &Pair> {
+        let shards = self.shards.iter();
+        shards.flat_map(|shard| shard.iter()).map(|it| &it.0)
     }
 
     /// The pairs of a range in ascending order of their keys.
-    pub fn range(&self, range: &KeyRange) -> impl Iterator<Item = (&Key, &Stored)> {
-        let keys = (!range.is_empty()).then(|| self.order.range(range.bounds()));
+    pub fn range(&self, range: &KeyRange) -> impl Iterator<Item = &Pair> {
+        let keys = (!range.is_empty()).then(|| self.order.range::<_, [u8]>(range.bounds()));
         let keys = keys.into_iter().flatten();
-        keys.filter_map(|key| Some((key, self.stored(key)?)))
+        keys.filter_map(|key| self.pair(key))
     }
 
     /// The address of each shard in memory. A copied shard has another address.
@@ -200,19 +213,14 @@ impl Map {
 pub struct Shards(vec::IntoIter<Arc<Shard>>);
 
 impl Iterator for Shards {
-    type Item = Vec<(Key, Stored)>;
+    type Item = Vec<Pair>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut pairs: Vec<_> = match Arc::try_unwrap(self.0.next()?) {
-            Ok(shard) => shard.into_iter().collect(),
-            Err(shared) => {
-                let pairs = shared.iter();
-                pairs
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect()
-            }
+            Ok(shard) => shard.into_iter().map(|it| it.0).collect(),
+            Err(shared) => shared.iter().map(|it| it.0.clone()).collect(),
         };
-        pairs.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        pairs.sort_unstable_by(|one: &Pair, other| one.key().cmp(other.key()));
         Some(pairs)
     }
 }
@@ -273,7 +281,7 @@ mod tests {
                 None => assert_eq!(map.remove(key).is_some(), key != b"missing"),
             }
             let pairs = map.iter();
-            let pairs = pairs.map(|(key, stored)| pair_memory(key.len(), stored.bytes().len()));
+            let pairs = pairs.map(|pair| pair_memory(pair.key().len(), pair.value().len()));
             assert_eq!(map.memory(), pairs.sum::<usize>());
             map.memory()
         };
@@ -293,12 +301,8 @@ mod tests {
         let expected = map.len();
         let pairs: Vec<_> = map.into_shards().flatten().collect();
         assert_eq!(pairs.len(), expected);
-        let place = |key: &Key| (shard_of(key), key.clone());
-        assert!(
-            pairs
-                .windows(2)
-                .all(|pair| place(&pair[0].0) < place(&pair[1].0))
-        );
+        let place = |pair: &Pair| (shard_of(pair.key()), pair.key().to_vec());
+        assert!(pairs.windows(2).all(|two| place(&two[0]) < place(&two[1])));
     }
 
     /// The format of snapshots depends on this: CRC-32 of "123456789" is 0xCBF43926 on every platform.
@@ -309,11 +313,11 @@ mod tests {
 
     #[test]
     fn a_stored_value_does_not_hold_its_message() {
-        let message = Bytes::from(vec![b'x'; 1 << 20]);
+        let message = bytes::Bytes::from(vec![b'x'; 1 << 20]);
         let mut map = Map::default();
         map.set(&message.slice(..1), &message.slice(..2), 7, false);
         map.set(&message.slice(..1), &message.slice(..3), 8, false);
         assert!(message.is_unique(), "no other value holds a part of it");
-        assert_eq!(map.stored(b"x"), Some(&Stored::new(b"xxx", 8, false)));
+        assert_eq!(map.pair(b"x"), Some(&Pair::new(b"x", b"xxx", 8, false)));
     }
 }

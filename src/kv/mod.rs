@@ -16,18 +16,18 @@ mod living;
 mod locking;
 mod locks;
 mod map;
+mod pair;
 mod query;
 mod range;
 mod revision;
 mod sessions;
 mod state_machine;
-mod stored;
 mod txn;
 
 pub use change::{Cause, Change, Changes};
 pub use clock::{Clock, MAX_REMOVALS, MAX_RENEWED, MAX_STEP};
 pub use effect::{Effect, Found};
-pub use lifetimes::{KEY_TTL, LIFETIME_MEMORY, Lifetime, Lifetimes, Limit, SetLifetime};
+pub use lifetimes::{KEY_TTL, Lifetime, Lifetimes, Limit, SetLifetime, lifetime_memory};
 pub use living::{
     LIVING_SESSION_MEMORY, LivingSession, LivingSessions, MAX_LIVING_ANSWER_BYTES,
     MAX_LIVING_SESSIONS, MAX_OWNED_KEYS, SESSION_TTL, SessionInfo,
@@ -38,6 +38,7 @@ pub use locks::{
     MAX_LOCK_NAME_BYTES, MAX_LOCKS, claim_memory,
 };
 pub use map::{Map, Shards, pair_memory, shard_of};
+pub use pair::{MAX_REVISION, Pair};
 pub use query::Query;
 pub use range::{KeyRange, MAX_PART_BYTES, MAX_PART_KEYS, Part, Scan};
 pub use revision::Revisions;
@@ -46,7 +47,6 @@ pub use sessions::{
     Session, Sessions, Stamp, Verdict, Written,
 };
 pub use state_machine::{MAX_RECOVERED_FROM, StateMachine};
-pub use stored::{MAX_REVISION, Stored};
 pub use txn::{
     Condition, Entry, KeyTest, MAX_REMEMBERED_BYTES, MAX_TXN_ANSWER_BYTES, MAX_TXN_OPERATIONS,
     Operation, OperationResult, Txn, TxnOutcome,

@@ -8,6 +8,8 @@ use crate::types::{ClientId, Key, ProtocolLevel};
 pub enum Query {
     /// Reads a key.
     Get(Key),
+    /// Reads some keys at one moment: gets that follow each other.
+    Gets(Vec<Key>),
     /// Carries out a transaction that writes nothing.
     Txn(Box<Txn>),
     /// Reads the first part of a range.
@@ -55,6 +57,7 @@ impl Query {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Get(key) => key.len(),
+            Self::Gets(keys) => keys.iter().map(Key::len).sum(),
             Self::Txn(txn) => txn.bytes(),
             Self::Scan { scan, .. } => scan.range.bytes(),
             Self::Sessions { .. } => 0,
@@ -63,10 +66,19 @@ impl Query {
         }
     }
 
+    /// The number of reads of clients that it is.
+    pub fn reads(&self) -> usize {
+        match self {
+            Self::Gets(keys) => keys.len(),
+            _ => 1,
+        }
+    }
+
     /// The protocol level that the cluster must speak.
     pub fn level(&self) -> ProtocolLevel {
         match self {
             Self::Get(_)
+            | Self::Gets(_)
             | Self::Scan { .. }
             | Self::Sessions { .. }
             | Self::Claim { .. }

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::{Entry, Lifetime, Stored};
+use super::{Entry, Lifetime, Pair};
 use crate::types::{Key, Revision, Value};
 
 /// Maximum number of keys that one part of a scan reads.
@@ -47,7 +47,7 @@ impl KeyRange {
 
     /// The keys of this range behind `key`.
     #[must_use]
-    pub fn after(&self, key: &Key) -> Self {
+    pub fn after(&self, key: &[u8]) -> Self {
         Self {
             start: behind(key),
             end: self.end.clone(),
@@ -66,9 +66,10 @@ impl KeyRange {
 
     /// Its ends, for a collection in the order of keys. Only for a range that is not
     /// [empty](Self::is_empty).
-    pub(super) fn bounds(&self) -> (Bound<Key>, Bound<Key>) {
-        let end = self.end.clone().map_or(Bound::Unbounded, Bound::Excluded);
-        (Bound::Included(self.start.clone()), end)
+    pub(super) fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        let end = self.end.as_deref();
+        let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+        (Bound::Included(&self.start), end)
     }
 
     /// Its first key, unless it is empty.
@@ -101,7 +102,7 @@ impl KeyRange {
 }
 
 /// The first key behind `key`.
-fn behind(key: &Key) -> Key {
+fn behind(key: &[u8]) -> Key {
     let mut next = Vec::with_capacity(key.len() + 1);
     next.extend_from_slice(key);
     next.push(0);
@@ -153,18 +154,18 @@ impl Scan {
     /// `lifetime` finds the lifetime of a key.
     pub(super) fn take<'a>(
         &mut self,
-        entries: impl Iterator<Item = (&'a Key, &'a Stored, Revision)>,
-        lifetime: impl Fn(&Key, &Stored) -> Lifetime,
+        entries: impl Iterator<Item = (&'a Pair, Revision)>,
+        lifetime: impl Fn(&Pair) -> Lifetime,
     ) -> Part {
         let mut part = Part::default();
         let (mut bytes, mut read, mut last) = (0, 0, None);
         let mut entries = entries.peekable();
-        while let Some((key, stored, revision)) = entries.next_if(|(key, stored, _)| {
+        while let Some((pair, revision)) = entries.next_if(|(pair, _)| {
             let value = match self.keys_only {
                 true => 0,
-                false => stored.bytes().len(),
+                false => pair.value().len(),
             };
-            let size = key.len() + value + ENTRY_BYTES;
+            let size = pair.key().len() + value + ENTRY_BYTES;
             let fits = read == 0 || self.count_only || bytes + size <= self.part_bytes;
             let takes = fits && self.limit > 0 && read < MAX_PART_KEYS;
             if takes {
@@ -175,22 +176,22 @@ impl Scan {
             read += 1;
             part.count += 1;
             self.limit -= 1;
-            last = Some(key);
+            last = Some(pair);
             if !self.count_only {
                 part.entries.push(Entry {
-                    key: key.clone(),
+                    key: Key::copy_from_slice(pair.key()),
                     value: match self.keys_only {
                         true => Value::new(),
-                        false => stored.value(),
+                        false => pair.clone().into_value(),
                     },
                     revision,
-                    lifetime: lifetime(key, stored),
+                    lifetime: lifetime(pair),
                 });
             }
         }
         part.more = entries.peek().is_some();
         if let Some(last) = last {
-            self.range = self.range.after(last);
+            self.range = self.range.after(last.key());
         }
         part
     }

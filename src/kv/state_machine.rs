@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::map::{Map, Shards};
 use super::txn::{MAX_TXN_ANSWER_BYTES, Operation, Txn, TxnOutcome};
 use super::{
-    Changes, Clock, Command, Effect, Entry, Found, Lifetimes, Limit, Locks, Part, Query, Revisions,
-    Scan, Session, Sessions, SetLifetime, Stamp, Stored, Verdict, Write, Written,
+    Changes, Clock, Command, Effect, Entry, Found, Lifetimes, Limit, Locks, Pair, Part, Query,
+    Revisions, Scan, Session, Sessions, SetLifetime, Stamp, Verdict, Write, Written,
 };
 use crate::types::{
     ClientId, ClusterId, ClusterMembership, Key, LogIndex, Millis, ProtocolLevel, Revision, Value,
@@ -208,6 +208,10 @@ impl StateMachine {
     pub fn find(&self, query: &Query, applied: LogIndex) -> Found {
         match query {
             Query::Get(key) => Found::Value(self.get_with_revision(key)),
+            Query::Gets(keys) => {
+                let found = keys.iter().map(|key| self.get_with_revision(key));
+                Found::Values(found.collect())
+            }
             Query::Txn(txn) => {
                 let revision = self.revisions.at(applied);
                 Found::Txn(self.outcome(txn, revision))
@@ -224,7 +228,7 @@ impl StateMachine {
                 Found::Sessions(sessions, more)
             }
             Query::Claim { name, id } => Found::Claim(self.claim_state(name, *id)),
-            Query::Lock(name) => Found::Lock(self.lock_state(name)),
+            Query::Lock(name) => Found::Lock(Box::new(self.lock_state(name))),
             Query::Locks {
                 after,
                 limit,
@@ -283,35 +287,32 @@ impl StateMachine {
 
     /// The bytes of the value that `key` is bound to.
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.map.stored(key).map(Stored::bytes)
+        self.map.pair(key).map(Pair::value)
     }
 
-    /// The value that `key` is bound to, and the revision of the write that has bound it.
-    pub fn get_with_revision(&self, key: &[u8]) -> Option<(Value, Revision)> {
-        let stored = self.map.stored(key)?;
-        Some((stored.value(), self.revisions.of_key(stored.revision())))
+    /// The pair of `key`, and the revision of the write that has bound it.
+    pub fn get_with_revision(&self, key: &[u8]) -> Option<(Pair, Revision)> {
+        let pair = self.map.pair(key)?;
+        Some((pair.clone(), self.revisions.of_key(pair.revision())))
     }
 
     /// The entry of `key`, if it is bound.
     pub fn entry(&self, key: &[u8]) -> Option<Entry> {
-        let (key, stored) = self.map.pair(key)?;
+        let pair = self.map.pair(key)?;
         Some(Entry {
-            key: key.clone(),
-            value: stored.value(),
-            revision: self.revisions.of_key(stored.revision()),
-            lifetime: self.lifetime(key, stored),
+            key: Key::copy_from_slice(pair.key()),
+            value: pair.clone().into_value(),
+            revision: self.revisions.of_key(pair.revision()),
+            lifetime: self.lifetime(pair),
         })
     }
 
     /// Reads the next part of `scan`, which goes on behind it.
     pub fn scan(&self, scan: &mut Scan) -> Part {
         let range = scan.range.clone();
-        let stored = self.map.range(&range);
-        let entries = stored.map(|(key, stored)| {
-            let revision = self.revisions.of_key(stored.revision());
-            (key, stored, revision)
-        });
-        scan.take(entries, |key, stored| self.lifetime(key, stored))
+        let pairs = self.map.range(&range);
+        let entries = pairs.map(|pair| (pair, self.revisions.of_key(pair.revision())));
+        scan.take(entries, |pair| self.lifetime(pair))
     }
 
     /// The number of keys.
@@ -374,7 +375,7 @@ impl StateMachine {
     }
 
     /// Every pair, in no particular order.
-    pub fn pairs(&self) -> impl Iterator<Item = (&Key, &Stored)> {
+    pub fn pairs(&self) -> impl Iterator<Item = &Pair> {
         self.map.iter()
     }
 
@@ -391,10 +392,11 @@ impl StateMachine {
 
     /// Every pair in ascending order of its key, for tests and tools. It sorts: O(n log n), and a vector
     /// of n pairs.
-    pub fn sorted_pairs(&self) -> Vec<(&Key, Value)> {
+    pub fn sorted_pairs(&self) -> Vec<(Key, Value)> {
         let pairs = self.map.iter();
-        let mut pairs: Vec<_> = pairs.map(|(key, stored)| (key, stored.value())).collect();
-        pairs.sort_unstable_by_key(|(key, _)| *key);
+        let pairs = pairs.map(|it| (Key::copy_from_slice(it.key()), it.clone().into_value()));
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort_unstable();
         pairs
     }
 }
@@ -594,11 +596,7 @@ mod tests {
             .map(|key| (Bytes::from_static(key.as_bytes()), Bytes::new()))
             .into_iter()
             .collect();
-        let keys: Vec<_> = kv
-            .sorted_pairs()
-            .into_iter()
-            .map(|(key, _)| key.as_ref())
-            .collect();
+        let keys: Vec<_> = kv.sorted_pairs().into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, [&b""[..], b"a", b"aa", b"b"]);
     }
 
@@ -659,8 +657,8 @@ mod tests {
         let written = kv.apply(3, command(txn(both(), vec![])));
         assert_eq!(written.revision, BASE + 3);
         for (key, value) in [("a", "1"), ("b", "2")] {
-            let bound = kv.get_with_revision(key.as_bytes());
-            assert_eq!(bound, Some((Bytes::from(value), BASE + 3)));
+            let (pair, revision) = kv.get_with_revision(key.as_bytes()).unwrap();
+            assert_eq!((pair.value(), revision), (value.as_bytes(), BASE + 3));
         }
         let delete = Operation::Delete(Bytes::from("a"));
         kv.apply(4, command(txn(vec![delete], vec![])));
@@ -741,7 +739,8 @@ mod tests {
         kv.apply(3, set("k", "1").into());
         let key = Bytes::from("k");
         let found = kv.find(&Query::Get(key.clone()), 3);
-        assert_eq!(found, Found::Value(Some((Bytes::from("1"), BASE + 3))));
+        let pair = Pair::new(b"k", b"1", BASE + 3, false);
+        assert_eq!(found, Found::Value(Some((pair, BASE + 3))));
         let read = txn(vec![Operation::Get(key.clone())], vec![]);
         let outcome = TxnOutcome {
             succeeded: true,
@@ -945,7 +944,7 @@ mod tests {
                 prop_assert_eq!(written.effect, carry_out(&mut model, command, BASE + index));
             }
             let pairs = one.sorted_pairs().into_iter();
-            let entries = pairs.filter_map(|(key, _)| one.entry(key));
+            let entries = pairs.filter_map(|(key, _)| one.entry(&key));
             prop_assert!(entries.eq(model.values().cloned()));
             prop_assert_eq!(&one, &other);
             let mut restored = empty();

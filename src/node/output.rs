@@ -10,12 +10,10 @@ use super::event::Event;
 use super::storage::CutEntries;
 use crate::error::{NotMe, Refusal};
 use crate::kv::{
-    ClaimState, Holder, LockChange, LockPage, LockState, Part, Query, Revisions, Scan, SessionInfo,
-    StateMachine, TxnOutcome,
+    ClaimState, Holder, LockChange, LockPage, LockState, Pair, Part, Query, Revisions, Scan,
+    SessionInfo, StateMachine, TxnOutcome,
 };
-use crate::types::{
-    ClusterId, LogIndex, Millis, NodeId, RaftId, Rank, Revision, Term, Value, WallTime,
-};
+use crate::types::{ClusterId, LogIndex, Millis, NodeId, RaftId, Rank, Revision, Term, WallTime};
 use crate::watch::{History, WatchId, WatchMessage};
 use crate::wire::{InstallSnapshotHeader, PeerMessage, WireError};
 
@@ -128,7 +126,7 @@ pub enum Answer {
     /// A lock was read.
     Lock {
         /// Its state.
-        lock: LockState,
+        lock: Box<LockState>,
         /// Revision up to which that state has all writes.
         revision: Revision,
     },
@@ -146,8 +144,15 @@ pub enum Answer {
     },
     /// A key was read.
     Got {
-        /// The value of the key, if there is one, and the revision of the write that has bound it.
-        found: Option<(Value, Revision)>,
+        /// The pair of the key, if there is one, and the revision of the write that has bound it.
+        found: Option<(Pair, Revision)>,
+        /// Revision up to which the node had applied the writes.
+        applied_index: Revision,
+    },
+    /// Some keys were read at one moment.
+    GotEach {
+        /// The same as of one key, of each.
+        found: Vec<Option<(Pair, Revision)>>,
         /// Revision up to which the node had applied the writes.
         applied_index: Revision,
     },

@@ -39,6 +39,16 @@ pub(super) enum Sight {
     Seen(Found, LogIndex),
 }
 
+impl Sight {
+    /// The number of reads of clients that it is.
+    fn reads(&self) -> usize {
+        match self {
+            Self::Ahead(query) => query.reads(),
+            Self::Seen(found, _) => found.reads(),
+        }
+    }
+}
+
 /// A read that looks when `index` has been applied.
 struct PlacedRead<W> {
     index: LogIndex,
@@ -59,7 +69,7 @@ pub(super) struct Waiters<W> {
     waiting_reads: VecDeque<Read<W>>,
     round: Option<Round<W>>,
     confirmed_reads: VecDeque<(LogIndex, Vec<Read<W>>)>,
-    /// Number of reads in all stages.
+    /// Number of reads of clients in all stages.
     reads: usize,
 }
 
@@ -101,13 +111,13 @@ impl<W> Waiters<W> {
 
     /// Adds a read that arrived, or that has looked.
     pub(super) fn push_read(&mut self, what: Sight, waiter: W) {
-        self.reads += 1;
+        self.reads += what.reads();
         self.waiting_reads.push_back(Read { what, waiter });
     }
 
     /// Adds a read that is to look when `index` has been applied. Indices must not descend.
     pub(super) fn place_read(&mut self, index: LogIndex, query: Query, waiter: W) {
-        self.reads += 1;
+        self.reads += query.reads();
         let read = PlacedRead {
             index,
             query,
@@ -121,7 +131,7 @@ impl<W> Waiters<W> {
         let read = self
             .placed_reads
             .pop_front_if(|read| read.index <= applied)?;
-        self.reads -= 1;
+        self.reads -= read.query.reads();
         Some((read.query, read.waiter))
     }
 
@@ -130,9 +140,15 @@ impl<W> Waiters<W> {
         self.round.is_none() && !self.waiting_reads.is_empty()
     }
 
-    /// Begins a round with at most `max` of the waiting reads.
+    /// Begins a round with the waiting reads: with as many as are at most `max` reads of clients, and with the
+    /// first one anyway.
     pub(super) fn begin_round(&mut self, context: Vec<u8>, max: usize) {
-        let take = self.waiting_reads.len().min(max);
+        let mut reads = 0;
+        let waiting = self.waiting_reads.iter().take_while(|read| {
+            reads += read.what.reads();
+            reads <= max
+        });
+        let take = waiting.count().max(1).min(self.waiting_reads.len());
         self.round = Some(Round {
             context,
             reads: self.waiting_reads.drain(..take).collect(),
@@ -152,7 +168,7 @@ impl<W> Waiters<W> {
         let (_, reads) = self
             .confirmed_reads
             .pop_front_if(|(index, _)| *index <= applied)?;
-        self.reads -= reads.len();
+        self.reads -= reads.iter().map(|read| read.what.reads()).sum::<usize>();
         Some(reads)
     }
 

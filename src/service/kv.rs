@@ -258,9 +258,10 @@ impl Service for KvService {
                 found,
                 applied_index,
             } => {
-                let bytes = found.as_ref().map_or(0, |(value, _)| value.len());
+                let bytes = found.as_ref().map_or(0, |(pair, _)| pair.value().len());
                 let holds = self.holds(bytes);
                 let holds = holds.map_err(|refusal| self.host.refuse(&refusal))?;
+                let found = found.map(|(pair, revision)| (pair.into_value(), revision));
                 let answer = kv::GetResponse {
                     cluster_id: self.host.answering(cluster),
                     ..wire::get_response(found, applied_index)

@@ -86,7 +86,9 @@ impl Local {
         };
         let operation = Operation::get(request, &self.kv.host().options)?;
         match self.execute(&operation).await? {
-            Answer::Got { found, .. } => Ok(found),
+            Answer::Got { found, .. } => {
+                Ok(found.map(|(value, revision)| (value.into_value(), revision)))
+            }
             _ => Err(astray(Applied::No)),
         }
     }

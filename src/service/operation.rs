@@ -166,6 +166,7 @@ impl Operation {
     /// The number of keys that it reads.
     pub(super) fn reads(&self) -> usize {
         match self {
+            Self::Query(Query::Gets(keys)) => keys.len(),
             Self::Query(
                 Query::Get(_)
                 | Query::Scan { .. }

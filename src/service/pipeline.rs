@@ -17,6 +17,7 @@
 
 mod answers;
 mod budget;
+mod copies;
 
 use std::pin::pin;
 use std::sync::Arc;

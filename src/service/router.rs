@@ -227,6 +227,7 @@ fn reason(status: &Status, max_grpc_message_bytes: usize) -> Option<Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::Pair;
 
     #[test]
     fn only_methods_of_kv_service_take_the_short_way() {
@@ -329,7 +330,7 @@ mod tests {
         );
         let router = Router::new(host.clone(), Routes::default());
         let outcome = Ok(Answer::Got {
-            found: Some((vec![b'v'; VALUE].into(), 1)),
+            found: Some((Pair::new(b"k", &[b'v'; VALUE], 1, false), 1)),
             applied_index: 1,
         });
         let mut get = async || {

@@ -45,7 +45,7 @@ impl Node {
             self.watches.note();
         }
         let keys = self.state.sorted_pairs().into_iter();
-        let entries = keys.filter_map(|(key, _)| self.state.entry(key));
+        let entries = keys.filter_map(|(key, _)| self.state.entry(&key));
         let map = entries.map(|it| (it.key, (it.value, it.revision)));
         self.states.insert(self.revision(), map.collect());
     }

@@ -11,9 +11,9 @@ mod sessions;
 use bytes::{Buf as _, Bytes, BytesMut};
 use prost::Message as _;
 
-use self::pairs::{pair, pair_limit, pair_size};
+use self::pairs::{pair_limit, pair_size};
 use self::sessions::{Restored, Unwritten, session, unwritten};
-use crate::kv::{Lifetimes, Limit, LockName, Revisions, Shards, StateMachine, Stored, shard_of};
+use crate::kv::{Lifetimes, Limit, LockName, Pair, Revisions, Shards, StateMachine, shard_of};
 use crate::proto::kv as proto;
 use crate::proto::kv::snapshot_record::Record;
 use crate::types::{
@@ -46,7 +46,7 @@ pub struct SnapshotWriter {
     claims: std::vec::IntoIter<UnwrittenClaim>,
     lifetimes: Lifetimes,
     shards: Shards,
-    pairs: std::vec::IntoIter<(Key, Stored)>,
+    pairs: std::vec::IntoIter<Pair>,
     buffer: BytesMut,
 }
 
@@ -82,7 +82,7 @@ impl SnapshotWriter {
         let lifetimes = state_machine.lifetimes().clone();
         let pairs: u64 = state_machine
             .pairs()
-            .map(|(key, stored)| pair_size(key, stored, lifetimes.limit(key, stored)))
+            .map(|pair| pair_size(pair, lifetimes.limit(pair)))
             .sum();
         let session_bytes: u64 = sessions
             .iter()
@@ -128,12 +128,12 @@ impl SnapshotWriter {
         if let Some(claim) = self.claims.next() {
             return Some(of_claim(&claim));
         }
-        let (key, stored) = self.next_pair()?;
-        let limit = self.lifetimes.limit(&key, &stored);
-        Some(record(Record::Pair(pair(key, &stored, limit))))
+        let pair = self.next_pair()?;
+        let limit = self.lifetimes.limit(&pair);
+        Some(record(Record::Pair(pairs::record(pair, limit))))
     }
 
-    fn next_pair(&mut self) -> Option<(Key, Stored)> {
+    fn next_pair(&mut self) -> Option<Pair> {
         loop {
             if let Some(pair) = self.pairs.next() {
                 return Some(pair);

@@ -802,7 +802,7 @@ fn obey(cluster: &mut Cluster, command: &Command) -> Result<()> {
                 let map = cluster.raft(node)?.storage().state_machine();
                 let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
                 let pairs = map.sorted_pairs().into_iter();
-                let pairs = pairs.map(|(key, value)| format!("{}={}", text(key), text(&value)));
+                let pairs = pairs.map(|(key, value)| format!("{}={}", text(&key), text(&value)));
                 let pairs: Vec<_> = pairs.collect();
                 cluster.line(format_args!("n{node} map [{}]", pairs.join(", ")));
             }

@@ -318,7 +318,7 @@ pub(crate) fn snapshot(snapshot: &OutgoingSnapshot) -> String {
         state_machine,
     } = snapshot;
     let pairs = state_machine.sorted_pairs().into_iter();
-    let data = list(pairs.map(|(key, value)| format!("{}={}", bytes(key), bytes(&value))));
+    let data = list(pairs.map(|(key, value)| format!("{}={}", bytes(&key), bytes(&value))));
     format!(
         "InstallSnapshot{} data={data}",
         snapshot_header(header.request())
@@ -423,9 +423,19 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
             found,
             applied_index,
         }) => {
-            let value = found.as_ref().map(|(value, _)| bytes(value));
+            let value = found.as_ref().map(|(pair, _)| bytes(pair.value()));
             let value = value.unwrap_or_else(|| "nothing".to_owned());
             format!("{value}, as of index {}", revision(*applied_index))
+        }
+        Ok(Answer::GotEach {
+            found,
+            applied_index,
+        }) => {
+            let values = found.iter().map(|found| match found {
+                Some((pair, _)) => bytes(pair.value()),
+                None => "nothing".to_owned(),
+            });
+            format!("{}, as of index {}", list(values), revision(*applied_index))
         }
         Ok(Answer::Part {
             part, revision: at, ..

@@ -23,6 +23,7 @@ use crate::living::{Asked, Living};
 use crate::locks::{Asked as AskedOfLock, Locking};
 use crate::numbered::{Attempt, Number, Numbered, REMOVED_KEYS, Sessions};
 use crate::revisions::Told;
+use crate::runs::Runs;
 use crate::scans::{Scanned, Scans};
 use crate::transactions::{Carried, Transactions, accesses, possible, succeeded};
 use seshat_test_support::linearizability::{Kind, Operation};
@@ -123,6 +124,7 @@ pub(crate) struct Clients {
     given: Given,
     told_up_to: BTreeMap<ClusterId, LogIndex>,
     pub(crate) batches: Batches,
+    pub(crate) runs: Runs,
     pub(crate) history: BTreeMap<Bytes, Vec<Operation>>,
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) sessions: Sessions,
@@ -158,6 +160,7 @@ fn index_of(answer: &Answer) -> Option<LogIndex> {
         Answer::Set { applied_index }
         | Answer::Deleted { applied_index, .. }
         | Answer::Got { applied_index, .. }
+        | Answer::GotEach { applied_index, .. }
         | Answer::Part {
             revision: applied_index,
             ..
@@ -189,6 +192,7 @@ impl Clients {
             given: Given::default(),
             told_up_to: BTreeMap::new(),
             batches: Batches::default(),
+            runs: Runs::default(),
             history: BTreeMap::new(),
             acknowledged: Vec::new(),
             sessions: Sessions::default(),
@@ -226,7 +230,11 @@ impl Clients {
             Query::Get(_) => What::Once(Kind::Read(None)),
             Query::Txn(txn) => What::Txn(txn.clone()),
             Query::Scan { scan, .. } => What::Scan(scan.clone()),
-            Query::Sessions { .. } | Query::Claim { .. } | Query::Lock(_) | Query::Locks { .. } => {
+            Query::Gets(_)
+            | Query::Sessions { .. }
+            | Query::Claim { .. }
+            | Query::Lock(_)
+            | Query::Locks { .. } => {
                 panic!("no client asks for that")
             }
         };

@@ -49,6 +49,7 @@ mod process;
 mod restarts;
 mod revisions;
 mod runner;
+mod runs;
 mod sabotage;
 mod scans;
 mod setting;

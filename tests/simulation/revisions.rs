@@ -56,6 +56,7 @@ fn place(answer: &mut Answer) -> Option<&mut Revision> {
         Answer::Set { applied_index }
         | Answer::Deleted { applied_index, .. }
         | Answer::Got { applied_index, .. }
+        | Answer::GotEach { applied_index, .. }
         | Answer::SessionOpened { applied_index, .. }
         | Answer::SessionClosed { applied_index, .. }
         | Answer::Renewed {

@@ -91,6 +91,7 @@ impl World {
         if self.plan.sabotage == Some(Sabotage::ReadsLast) {
             inputs.sort_by_key(|input| matches!(input, node::Input::Read { .. }));
         }
+        let inputs = self.clients.runs.join(inputs);
         if let Some(process) = self.processes.get_mut(&node) {
             process.replica.submit(inputs);
         }
@@ -252,6 +253,11 @@ impl World {
         let living = (&self.clients.living, self.now);
         self.clients.locking.noticed(cluster, notices, living)?;
         self.note_timers(node);
+        let runs = &mut self.clients.runs;
+        let answers: Vec<_> = answers
+            .into_iter()
+            .flat_map(|(waiter, outcome)| runs.split(waiter, outcome))
+            .collect();
         for (waiter, outcome) in answers {
             self.trace.line(
                 self.now,

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kv::{
-    Command, Entry, Found, KEY_TTL, LIFETIME_MEMORY, LIVING_SESSION_MEMORY,
-    MAX_LIVING_ANSWER_BYTES, MAX_LIVING_SESSIONS, MAX_REMEMBERED_BYTES, MAX_STEP, OperationResult,
-    Query, SESSION_TTL, Stamp, Txn, Write, pair_memory,
+    Command, Entry, Found, KEY_TTL, LIVING_SESSION_MEMORY, MAX_LIVING_ANSWER_BYTES,
+    MAX_LIVING_SESSIONS, MAX_REMEMBERED_BYTES, MAX_STEP, OperationResult, Query, SESSION_TTL,
+    Stamp, Txn, Write, lifetime_memory, pair_memory,
 };
 use crate::types::{Revision, WallTime};
 
@@ -151,7 +151,7 @@ fn the_last_write_decides_the_lifetime() {
     log.apply(Write::Delete { key });
     log.pass(10_000);
     let left = log.state.sorted_pairs().into_iter();
-    let left: Vec<_> = left.map(|(key, _)| key.as_ref()).collect();
+    let left: Vec<_> = left.map(|(key, _)| key).collect();
     let expected: [&[u8]; 5] = [b"for ever", b"longer", b"owned", b"set", b"set again"];
     assert_eq!(left, expected);
     let lifetimes = ["for ever", "longer", "owned", "set"].map(|key| {
@@ -510,12 +510,12 @@ fn lifetimes_and_living_sessions_count_in_memory() {
         let write = Command::from(txn(vec![set("k", lifetime)]));
         assert_eq!(
             log.state.growth(&write),
-            pair_memory(1, 1) + LIFETIME_MEMORY
+            pair_memory(1, 1) + lifetime_memory(1)
         );
         log.apply(write.clone());
         assert_eq!(
             log.state.memory(),
-            LIVING_SESSION_MEMORY + pair_memory(1, 1) + LIFETIME_MEMORY
+            LIVING_SESSION_MEMORY + pair_memory(1, 1) + lifetime_memory(1)
         );
         assert_eq!(log.state.growth(&write), 0);
         log.apply(txn(vec![Operation::Delete("k".into())]));
@@ -775,7 +775,7 @@ proptest! {
             let effect = log.apply(command(step));
             prop_assert_eq!(effect, expected);
             let entries = log.state.sorted_pairs().into_iter();
-            let entries = entries.filter_map(|(key, _)| log.state.entry(key));
+            let entries = entries.filter_map(|(key, _)| log.state.entry(&key));
             let entries: Vec<_> = entries.map(|it| (it.key, it.revision, it.lifetime)).collect();
             let expected: Vec<_> = naive
                 .keys

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::RaftNode;
 use crate::error::Reason;
-use crate::kv::{MAX_TXN_OPERATIONS, pair_memory};
+use crate::kv::{MAX_TXN_OPERATIONS, lifetime_memory, pair_memory};
 use crate::types::{LogIndex, NodeId};
 use crate::wire;
 
@@ -92,13 +92,62 @@ impl<W> RaftNode<W> {
 }
 
 /// The maximum growth by any command of this length: its keys and its values are shorter than it. Only a
-/// transaction, which is of a higher level, has several.
+/// transaction, which is of a higher level, has several, and lifetimes.
 fn most(command: &Bytes) -> usize {
-    let pairs = match wire::is_of_first_level(command) {
-        true => 1,
-        false => MAX_TXN_OPERATIONS,
-    };
-    command
-        .len()
-        .saturating_add(pairs.saturating_mul(pair_memory(0, 0)))
+    let bytes = command.len();
+    if wire::is_of_first_level(command) {
+        return pair_memory(bytes, 0);
+    }
+    let each = pair_memory(0, 0).saturating_add(lifetime_memory(0));
+    // The map, its order and the lifetimes have a copy of each key.
+    let copies = bytes.saturating_mul(3);
+    copies.saturating_add(each.saturating_mul(MAX_TXN_OPERATIONS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Command, Lifetime, Operation, SetLifetime, StateMachine, Txn, Write};
+    use crate::types::{ClientId, WallTime};
+
+    #[test]
+    fn no_command_lets_the_state_grow_by_more_than_is_guessed() {
+        let state = StateMachine::default().with_revisions_from(Some(WallTime::FIRST));
+        let set = |number: usize, lifetime| Operation::Set {
+            key: format!("{number:04}").repeat(number % 50 + 1).into(),
+            value: vec![b'v'; number % 3].into(),
+            lifetime: SetLifetime::To(lifetime),
+        };
+        let txn = |lifetime| {
+            let sets = (0..MAX_TXN_OPERATIONS).map(|number| set(number, lifetime));
+            Command::from(Write::Txn(Box::new(Txn {
+                conditions: Vec::new(),
+                success: sets.collect(),
+                failure: Vec::new(),
+            })))
+        };
+        let commands = [
+            Command::from(Write::Set {
+                key: vec![b'k'; 4096].into(),
+                value: "v".into(),
+            }),
+            txn(Lifetime::Unlimited),
+            txn(Lifetime::Ttl(1_000)),
+            txn(Lifetime::Owner(ClientId(7))),
+            Command::OpenLivingSession {
+                client_id: ClientId(7),
+                ttl: 2_000,
+            },
+        ];
+        for command in commands {
+            let (growth, guess) = (
+                state.growth(&command),
+                most(&wire::encode_command(&command)),
+            );
+            assert!(
+                growth > 0 && growth <= guess,
+                "{growth} of {guess}: {command:?}"
+            );
+        }
+    }
 }

@@ -285,6 +285,10 @@ fn answer(found: Found, revision: Revision) -> Outcome {
             found,
             applied_index: revision,
         }),
+        Found::Values(found) => Ok(Answer::GotEach {
+            found,
+            applied_index: revision,
+        }),
         Found::Part(part, state) => Ok(Answer::Part {
             part,
             state,

@@ -292,7 +292,7 @@ mod tests {
             .expect("a server");
         let state = new.storage().state_machine();
         assert_eq!(state.len(), usize::try_from(keys).expect("few"));
-        assert!(state.pairs().all(|(_, stored)| stored.bytes() == b"new"));
+        assert!(state.pairs().all(|pair| pair.value() == b"new"));
         let copied = state
             .places()
             .iter()

@@ -32,6 +32,7 @@ impl<W> RaftNode<W> {
             writers,
             reads,
             growth,
+            requested_reads: _,
         } = self.admit(inputs);
         let proposed = self.put_into_log(entries, writers);
         let last = self.raw.raft.raft_log.last_index();
@@ -98,9 +99,13 @@ impl<W> RaftNode<W> {
         let max_uncommitted = self.options.max_uncommitted_bytes;
         let max_pending = self.options.max_pending_requests;
         for input in inputs {
-            let waiting = self.waiters.len() + admitted.len();
+            let more = match &input {
+                Input::Write(_) => 1,
+                Input::Read { query, .. } => query.reads(),
+            };
+            let waiting = self.waiters.len() + admitted.requests() + more;
             let full =
-                (waiting >= max_pending).then(|| overload("max_pending_requests", max_pending));
+                (waiting > max_pending).then(|| overload("max_pending_requests", max_pending));
             match (input, full) {
                 (
                     Input::Write(Proposal { waiter, .. }) | Input::Read { waiter, .. },
@@ -109,6 +114,7 @@ impl<W> RaftNode<W> {
                     self.refuse(waiter, Refusal::not_applied(full));
                 }
                 (Input::Read { query, waiter }, None) => {
+                    admitted.requested_reads += query.reads();
                     admitted.reads.push((last, query, waiter));
                 }
                 (
@@ -167,6 +173,8 @@ struct Admitted<W> {
     writers: Vec<W>,
     /// Reads, each with the index after which it looks.
     reads: Vec<(LogIndex, Query, W)>,
+    /// The number of reads of clients that these are.
+    requested_reads: usize,
     /// The possible growth of the state by the entries, in bytes.
     growth: usize,
 }
@@ -177,14 +185,16 @@ impl<W> Default for Admitted<W> {
             entries: Vec::new(),
             writers: Vec::new(),
             reads: Vec::new(),
+            requested_reads: 0,
             growth: 0,
         }
     }
 }
 
 impl<W> Admitted<W> {
-    fn len(&self) -> usize {
-        self.writers.len() + self.reads.len()
+    /// Number of requests of clients.
+    fn requests(&self) -> usize {
+        self.writers.len() + self.requested_reads
     }
 }
 

@@ -41,6 +41,12 @@ impl<W> Replica<W> {
         self.options.raft.max_pending_requests
     }
 
+    /// Maximum number of gets in one query: its bounds have room for so many at once.
+    pub fn max_run(&self) -> usize {
+        let raft = &self.options.raft;
+        raft.max_pending_requests.min(raft.max_read_batch)
+    }
+
     /// Reads, see [`RaftNode::read`].
     pub fn read(&mut self, query: impl Into<Query>, waiter: W) {
         let query = query.into();

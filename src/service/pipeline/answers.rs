@@ -11,6 +11,7 @@ use tonic::Status;
 use super::super::holds::Holds;
 use super::super::{Host, operation};
 use super::budget::Budget;
+use super::copies::Copies;
 use crate::driver::{Answer, Answered, Held, Outcome, PendingBatch, Stopped};
 use crate::error::{Reason, Refusal};
 use crate::proto::kv;
@@ -163,6 +164,7 @@ fn results(
     commands: Vec<Result<Kind, Refusal>>,
     outcomes: Result<Vec<Outcome>, Refusal>,
 ) -> Vec<kv::PipelineResult> {
+    let mut copies = Copies::of(outcomes.as_deref().unwrap_or_default());
     let (mut outcomes, failure) = match outcomes {
         Ok(outcomes) => (outcomes.into_iter(), Refusal::unknown(Reason::NoQuorum)),
         Err(failure) => (Vec::new().into_iter(), failure),
@@ -170,7 +172,8 @@ fn results(
     let results = commands.into_iter().map(|command| {
         let said = command.and_then(|kind| {
             let outcome = outcomes.next().unwrap_or_else(|| Err(failure.clone()));
-            said(kind, outcome.map_err(|refusal| of_kind(refusal, kind))?)
+            let answer = outcome.map_err(|refusal| of_kind(refusal, kind))?;
+            said(kind, answer, &mut copies)
         });
         let result = said.unwrap_or_else(|refusal| Said::Error(error(host, &refusal)));
         kv::PipelineResult {
@@ -188,7 +191,8 @@ fn of_kind(refusal: Refusal, kind: Kind) -> Refusal {
     }
 }
 
-fn said(kind: Kind, answer: Answer) -> Result<Said, Refusal> {
+/// What the client is told. A short value becomes one of `copies`.
+fn said(kind: Kind, answer: Answer, copies: &mut Copies) -> Result<Said, Refusal> {
     match (kind, answer) {
         (Kind::Set, Answer::Set { applied_index }) => Ok(Said::Set(kv::SetResponse {
             applied_index,
@@ -211,7 +215,10 @@ fn said(kind: Kind, answer: Answer) -> Result<Said, Refusal> {
                 found,
                 applied_index,
             },
-        ) => Ok(Said::Get(wire::get_response(found, applied_index))),
+        ) => {
+            let found = found.map(|(pair, revision)| (copies.value(pair), revision));
+            Ok(Said::Get(wire::get_response(found, applied_index)))
+        }
         (Kind::Txn | Kind::ReadTxn, Answer::Txn { outcome, revision }) => {
             Ok(Said::Txn(wire::txn_response(outcome, revision)))
         }
@@ -235,9 +242,11 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
+    use crate::kv::Pair;
 
     fn answer() -> impl Strategy<Value = Answer> {
-        let value = prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from);
+        let value = prop_oneof![0..20_usize, 1000..1050_usize]
+            .prop_flat_map(|bytes| prop::collection::vec(any::<u8>(), bytes).prop_map(Bytes::from));
         let index = any::<u64>();
         prop_oneof![
             index.prop_map(|applied_index| Answer::Set { applied_index }),
@@ -246,8 +255,9 @@ mod tests {
                 applied_index,
             }),
             (prop::option::of((value, index)), index).prop_map(|(found, applied_index)| {
+                let pair = |value: Bytes| Pair::new(b"", &value, 0, false);
                 Answer::Got {
-                    found,
+                    found: found.map(|(value, revision)| (pair(value), revision)),
                     applied_index,
                 }
             }),
@@ -284,7 +294,7 @@ mod tests {
             }) => (
                 Kind::Read,
                 Answer::Got {
-                    found: value.map(|value| (value, revision)),
+                    found: value.map(|value| (Pair::new(b"", &value, 0, false), revision)),
                     applied_index,
                 },
             ),
@@ -299,13 +309,14 @@ mod tests {
             kind in prop::sample::select(vec![Kind::Set, Kind::Delete, Kind::Read]),
             answer in answer(),
         ) {
+            let mut copies = Copies::of(&[Ok(answer.clone())]);
             let fits = matches!(
                 (kind, &answer),
                 (Kind::Set, Answer::Set { .. })
                     | (Kind::Delete, Answer::Deleted { .. })
                     | (Kind::Read, Answer::Got { .. })
             );
-            match said(kind, answer.clone()) {
+            match said(kind, answer.clone(), &mut copies) {
                 Ok(said) => {
                     prop_assert!(fits);
                     let result = kv::PipelineResult { result: Some(said) };

@@ -52,7 +52,7 @@ impl Budget {
     pub(super) fn learn(&self, outcomes: &[Outcome]) {
         let bytes = outcomes.iter().filter_map(|outcome| match outcome {
             Ok(Answer::Got { found, .. }) => {
-                Some(found.as_ref().map_or(0, |(value, _)| value.len()))
+                Some(found.as_ref().map_or(0, |(pair, _)| pair.value().len()))
             }
             _ => None,
         });
@@ -68,6 +68,7 @@ impl Budget {
 mod tests {
     use super::*;
     use crate::driver::Unread;
+    use crate::kv::Pair;
 
     fn budget(expected: usize) -> Budget {
         Budget {
@@ -78,7 +79,7 @@ mod tests {
     }
 
     fn got(bytes: usize) -> Outcome {
-        let found = Some((vec![0; bytes].into(), 1));
+        let found = Some((Pair::new(b"k", &vec![0; bytes], 1, false), 1));
         let applied_index = 1;
         Ok(Answer::Got {
             found,

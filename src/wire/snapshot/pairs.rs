@@ -1,18 +1,18 @@
 //! Pairs in a snapshot.
 
 use super::number;
-use crate::kv::{Limit, MAX_REVISION, Stored};
+use crate::kv::{Limit, MAX_REVISION, Pair};
 use crate::proto::kv as proto;
 use crate::types::Key;
 use crate::wire::{WireError, time};
 
 /// The record of a pair.
-pub(super) fn pair(key: Key, stored: &Stored, limit: Option<Limit>) -> proto::KeyValue {
+pub(super) fn record(pair: Pair, limit: Option<Limit>) -> proto::KeyValue {
     let (ttl_ms, deadline_ms, owner) = time::pair_fields(limit);
     proto::KeyValue {
-        key,
-        value: stored.value(),
-        revision: stored.revision(),
+        key: Key::copy_from_slice(pair.key()),
+        revision: pair.revision(),
+        value: pair.into_value(),
         ttl_ms,
         deadline_ms,
         owner,
@@ -21,7 +21,7 @@ pub(super) fn pair(key: Key, stored: &Stored, limit: Option<Limit>) -> proto::Ke
 
 /// Bytes of the record of a pair, including its length: three nested messages, and in `KeyValue` two
 /// fields of bytes and up to four numbers, of which an empty one is omitted.
-pub(super) fn pair_size(key: &Key, stored: &Stored, limit: Option<Limit>) -> u64 {
+pub(super) fn pair_size(pair: &Pair, limit: Option<Limit>) -> u64 {
     let delimited = |size: usize| prost::length_delimiter_len(size).saturating_add(size);
     let field = |size: usize| match size {
         0 => 0,
@@ -36,8 +36,8 @@ pub(super) fn pair_size(key: &Key, stored: &Stored, limit: Option<Limit>) -> u64
         0 => 0,
         _ => size_of::<u64>().saturating_add(1),
     };
-    let numbers = [stored.revision(), ttl, deadline].map(varint).into_iter();
-    let fields = [field(key.len()), field(stored.bytes().len()), owner];
+    let numbers = [pair.revision(), ttl, deadline].map(varint).into_iter();
+    let fields = [field(pair.key().len()), field(pair.value().len()), owner];
     let pair = fields
         .into_iter()
         .chain(numbers)

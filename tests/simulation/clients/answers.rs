@@ -81,8 +81,10 @@ impl Clients {
                     applied_index,
                 }),
             ) => {
+                let found = found.as_ref();
+                let found = found.map(|(pair, at)| (pair.clone().into_value(), *at));
                 let value = found.as_ref().map(|(value, _)| decode(value));
-                if let Some((value, revision)) = found {
+                if let Some((value, revision)) = &found {
                     self.transactions.saw(&pending.key, value, *revision);
                 }
                 self.reads += 1;
@@ -91,7 +93,7 @@ impl Clients {
                     cluster,
                     index: *applied_index,
                     key: pending.key.clone(),
-                    found: found.clone(),
+                    found,
                 });
                 (Kind::Read(value), Some(now))
             }

@@ -292,7 +292,7 @@ impl Log {
         let expected = keys.filter_map(|key| self.model.entry(key, applied));
         let state = storage.state_machine();
         let keys = state.sorted_pairs().into_iter().map(|(key, _)| key);
-        let same = expected.eq(keys.filter_map(|key| state.entry(key)));
+        let same = expected.eq(keys.filter_map(|key| state.entry(&key)));
         safe(same && applied <= self.last_index(), NAME, || {
             format!("the map of {by} at index {applied} is not what the log makes")
         })

@@ -25,7 +25,7 @@ pub(crate) fn check(told: &[Answered], clusters: &Clusters) -> Verdict {
                 effect(&Effect::Released) == Some((id, true))
             }
             (About::Claim(id), Answer::Claim { state, .. }) => lock.state(id) == *state,
-            (About::Lock, Answer::Lock { lock: seen, .. }) => lock.seen() == *seen,
+            (About::Lock, Answer::Lock { lock: seen, .. }) => lock.seen() == **seen,
             _ => false,
         };
         safe(right, "locks_see_the_log", || {
