@@ -148,3 +148,35 @@ impl LivingSessions {
             .saturating_add(self.answer_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Effect, Written};
+
+    #[test]
+    fn each_session_counts_with_its_answers() {
+        let answer = Written {
+            effect: Effect::Released,
+            revision: 9,
+        };
+        let session = LivingSession {
+            session: Session {
+                answers: [(1, answer)].into(),
+                ..Session::opened(9)
+            },
+            ..LivingSession::default()
+        };
+        let bytes = session.session.answer_bytes();
+        let mut sessions = LivingSessions::default();
+        assert!(bytes > 0 && sessions.is_empty());
+        for count in 1..=3 {
+            sessions.insert(ClientId(9 + 7 * count), session.clone());
+            let number = usize::try_from(count).unwrap();
+            assert_eq!((sessions.len(), sessions.is_empty()), (number, false));
+            assert_eq!(sessions.memory(), number * (LIVING_SESSION_MEMORY + bytes));
+        }
+        assert!(sessions.remove(ClientId(16)).is_some());
+        assert_eq!(sessions.memory(), 2 * (LIVING_SESSION_MEMORY + bytes));
+    }
+}

@@ -596,6 +596,20 @@ mod tests {
     }
 
     #[test]
+    fn another_answer_to_the_same_number_takes_the_place_of_the_first() {
+        let mut sessions = Sessions::default();
+        sessions.open(ClientId(7), 2);
+        for bytes in [RESULT_BYTES + 100, RESULT_BYTES + 50] {
+            let written = Written {
+                effect: Effect::Txn(outcome(bytes).into()),
+                revision: 3,
+            };
+            sessions.remember(&stamp(7, 1, 1), 3, written);
+            assert_eq!(sessions.bytes, counted(&sessions));
+        }
+    }
+
+    #[test]
     fn the_answer_that_a_lock_is_held_counts_with_its_holder() {
         let mut sessions = Sessions::default();
         for bytes in [0, 100] {

@@ -499,6 +499,23 @@ fn synced_watches(node: &mut Node, count: usize) {
 }
 
 #[test]
+fn changes_that_take_exactly_the_bound_wait_as_changes() {
+    let mut node = Node::new(WatchBounds {
+        waiting_bytes: 2 * (CHANGE_BYTES + 2),
+        ..WatchBounds::default()
+    });
+    synced_watches(&mut node, 1);
+    node.set("a", "1");
+    node.set("b", "1");
+    let are_events = |message: &WatchMessage| matches!(message, WatchMessage::Events { .. });
+    assert!(node.messages().iter().all(are_events));
+    for key in ["a", "b", "c"] {
+        node.set(key, "2");
+    }
+    assert!(!node.messages().iter().any(are_events), "only their keys");
+}
+
+#[test]
 fn a_turn_ends_when_its_bytes_are_spent_exactly() {
     let mut node = Node::new(WatchBounds::default());
     synced_watches(&mut node, 2);
