@@ -151,7 +151,8 @@ export class Claim {
 
   async #state(node: Node): Promise<AwaitResponse["result"]> {
     const request = { name: this.name, clientId: this.session.id, claim: this.#number(), ...node.named };
-    return known((await node.locks.await(request, node.limited())).result);
+    // Shorter than the wait for the answer: those of many claims come at once, and are read one by one.
+    return known((await node.locks.await(request, node.limited(0.75))).result);
   }
 
   async #sendRelease(limits: Limits): Promise<void> {
