@@ -136,13 +136,14 @@ impl StateMachine {
     }
 
     fn end_lifetime(&mut self, key: &[u8]) {
-        if let Some((key, limit)) = self.lifetimes.remove(key) {
-            match limit {
-                Limit::Ttl { deadline, .. } => self.clock.clear(deadline, Mortal::Key(key)),
-                Limit::Owner(owner) => {
-                    if let Some(session) = self.sessions.living_mut().get_mut(owner) {
-                        session.owned.remove(&key);
-                    }
+        let Some((key, limit)) = self.lifetimes.remove(key) else {
+            return;
+        };
+        match limit {
+            Limit::Ttl { deadline, .. } => self.clock.clear(deadline, Mortal::Key(key)),
+            Limit::Owner(owner) => {
+                if let Some(session) = self.sessions.living_mut().get_mut(owner) {
+                    session.owned.remove(&key);
                 }
             }
         }

@@ -137,10 +137,9 @@ impl Locks {
         self.memory += claim_memory(name.len(), claim.value.len());
         self.places.insert(claim.id, (Arc::clone(name), revision));
         let queue = self.queues.entry(Arc::clone(name)).or_default();
-        match position(queue, revision) {
-            Ok(at) => _ = queue.set(at, (revision, Arc::new(claim))),
-            Err(at) => queue.insert(at, (revision, Arc::new(claim))),
-        }
+        // A revision has one command, and a command makes one claim.
+        let at = position(queue, revision).unwrap_or_else(|at| at);
+        queue.insert(at, (revision, Arc::new(claim)));
     }
 
     /// Gives a free lock to the first claim that may hold it, under the token `revision`. Returns that claim.
@@ -202,10 +201,9 @@ impl Locks {
             Some((by, token)) if by == began => ClaimState::Held(*token),
             _ => {
                 let queue = self.queues.get(name);
-                match queue.and_then(|queue| position(queue, *began).ok()) {
-                    Some(ahead) => ClaimState::Waiting(u64::try_from(ahead).unwrap_or(u64::MAX)),
-                    None => ClaimState::Gone,
-                }
+                let ahead = queue.and_then(|queue| position(queue, *began).ok());
+                let ahead = ahead.and_then(|ahead| u64::try_from(ahead).ok());
+                ahead.map_or(ClaimState::Gone, ClaimState::Waiting)
             }
         }
     }

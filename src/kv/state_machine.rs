@@ -740,7 +740,9 @@ mod tests {
         let key = Bytes::from("k");
         let found = kv.find(&Query::Get(key.clone()), 3);
         let pair = Pair::new(b"k", b"1", BASE + 3, false);
-        assert_eq!(found, Found::Value(Some((pair, BASE + 3))));
+        assert_eq!(found, Found::Value(Some((pair.clone(), BASE + 3))));
+        let found = kv.find(&Query::Gets(vec!["missing".into(), key.clone()]), 3);
+        assert_eq!(found, Found::Values(vec![None, Some((pair, BASE + 3))]));
         let read = txn(vec![Operation::Get(key.clone())], vec![]);
         let outcome = TxnOutcome {
             succeeded: true,

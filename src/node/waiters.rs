@@ -273,4 +273,28 @@ mod tests {
         assert_eq!(looks(&mut waiters, 9), Vec::<u32>::new());
         assert_eq!(waiters.take_all(), (vec![], vec![]));
     }
+
+    #[test]
+    fn a_run_counts_with_its_gets_in_each_stage_and_is_not_divided() {
+        let mut waiters = Waiters::default();
+        let run = || Query::Gets(vec!["a".into(), "b".into(), "a".into()]);
+        waiters.place_read(1, run(), 1);
+        waiters.place_read(1, Query::Get("k".into()), 2);
+        assert_eq!(waiters.len(), 4);
+        assert_eq!(waiters.take_placed(1), Some((run(), 1)));
+        assert_eq!(waiters.len(), 1);
+        waiters.push_read(Sight::Seen(Found::Values(vec![None; 3]), 1), 1);
+        waiters.push_read(Sight::Ahead(run()), 3);
+        waiters.push_read(Sight::Ahead(Query::Get("k".into())), 4);
+        assert_eq!(waiters.len(), 8);
+        let mut round = |max, context: u8| {
+            waiters.begin_round(vec![context], max);
+            waiters.confirm_round(&[context], 1);
+            let reads = waiters.take_reads(1).expect("a round");
+            let reads = reads.iter().map(|read| read.waiter);
+            (reads.collect::<Vec<_>>(), waiters.len())
+        };
+        assert_eq!(round(2, 1), (vec![1], 5), "the first anyway");
+        assert_eq!(round(4, 2), (vec![3, 4], 1));
+    }
 }

@@ -586,6 +586,15 @@ fn a_copy_holds_still() {
 }
 
 #[test]
+fn the_end_of_a_lifetime_that_is_not_there_changes_nothing() {
+    let mut log = Log::new();
+    log.apply(txn(vec![set("k", SetLifetime::To(Lifetime::Unlimited))]));
+    let before = log.state.clone();
+    log.state.end_lifetime(b"k");
+    assert_eq!(log.state, before);
+}
+
+#[test]
 fn the_ranges_are_those_of_the_protocol() {
     assert_eq!(KEY_TTL, 1_000..=315_360_000_000);
     assert_eq!(SESSION_TTL, 2_000..=3_600_000);
