@@ -24,7 +24,12 @@ final class Leaders {
 
   /** A call that needs the leader. */
   private record Waiter(
-      long deadline, long timeout, long age, String hint, CompletableFuture<Node> found) {}
+      long deadline,
+      long timeout,
+      long age,
+      String hint,
+      CompletableFuture<Node> found,
+      Future<?> timer) {}
 
   private final Shared shared;
   private final Queue<Waiter> waiters = new ArrayDeque<>();
@@ -49,7 +54,7 @@ final class Leaders {
             .loop()
             .at(deadline, () -> found.completeExceptionally(Search.tooLate(timeout, Map.of())));
     found.whenComplete((node, error) -> timer.cancel(false));
-    waiters.add(new Waiter(deadline, timeout, age, hint.orElse(null), found));
+    waiters.add(new Waiter(deadline, timeout, age, hint.orElse(null), found, timer));
     if (!searching) {
       next();
     }
@@ -82,6 +87,8 @@ final class Leaders {
   }
 
   private void search(Waiter waiter) {
+    // The search has the same deadline, and its error says more.
+    waiter.timer.cancel(false);
     Search<GetResponse> search =
         new Search<>(shared, Purpose.CALLS, waiter.deadline, waiter.timeout, this::probe);
     search.endpoints(null).also(shared.nodes().connected());
