@@ -116,14 +116,14 @@ func attempt[T any](
 	make func(context.Context, *node) (T, error),
 ) (T, *fault) {
 	var none T
-	begun := time.Now()
 	inner, seen := traced(ctx)
+	end, _ := ctx.Deadline()
+	given := time.Until(end)
 	if r != once {
 		// A third at most, so that enough time is left for another node.
-		end, _ := ctx.Deadline()
-		limit := min(state.timeout, time.Until(end)/3)
+		given = min(state.timeout, given/3)
 		var cancel context.CancelFunc
-		inner, cancel = context.WithTimeout(inner, limit)
+		inner, cancel = context.WithTimeout(inner, given)
 		defer cancel()
 	}
 	n, err := c.nodes.node(c.purpose, address)
@@ -142,7 +142,7 @@ func attempt[T any](
 		f = f.ofRead()
 	}
 	if !errors.Is(ctx.Err(), context.Canceled) {
-		c.note(n, f, begun)
+		c.note(n, f, given)
 		if c.purpose == forStreams && f.sendsElsewhere() {
 			c.nodes.dialAnew(n)
 		}
@@ -150,9 +150,10 @@ func attempt[T any](
 	return none, f
 }
 
-// note updates what is known after a fault of a node in an attempt that began at begun.
-func (c caller) note(n *node, f *fault, begun time.Time) {
-	if f.silent && time.Since(begun) < shortestSilence {
+// note updates what is known after a fault of a node, which had the time given to answer. How long the attempt took in
+// the end depends on the load of this machine, too.
+func (c caller) note(n *node, f *fault, given time.Duration) {
+	if f.silent && given < shortestSilence {
 		if heard, _ := c.nodes.known(c.nodes.trust); heard == n.address {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seshat-kv/seshat/clients/go/seshatpb/kvpb"
+	"github.com/seshat-kv/seshat/clients/go/seshatpb/lockpb"
 )
 
 // scripted is a node that answers as its test says, and leads unless told otherwise.
@@ -25,6 +27,8 @@ type scripted struct {
 	// What it answers; nil: the write is applied.
 	onGet func(context.Context) error
 	onSet func(ctx context.Context, attempt int) error
+	// Nil: it knows no locks.
+	locks *scriptedLocks
 
 	mu             sync.Mutex
 	gets, closings int
@@ -88,6 +92,9 @@ func start(t *testing.T, s *scripted) *scripted {
 	s.address = listener.Addr().String()
 	server := grpc.NewServer()
 	kvpb.RegisterKvServiceServer(server, s)
+	if s.locks != nil {
+		lockpb.RegisterLockServiceServer(server, s.locks)
+	}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
 	return s
@@ -402,5 +409,33 @@ func TestBehindALoadBalancerTheLeaderIsFound(t *testing.T) {
 	found, err := clientOf(t, nil, endpoint).Get(t.Context(), "k")
 	if err != nil || string(found.Value) != "of "+leader.address {
 		t.Error(found, err)
+	}
+}
+
+func TestANodeIsJudgedByTheTimeThatItHadToAnswer(t *testing.T) {
+	const address = "kv-1:6379"
+	for _, each := range []struct {
+		given, took time.Duration
+		stays       bool
+	}{
+		// The program stood still meanwhile.
+		{given: 5 * time.Millisecond, took: 500 * time.Millisecond, stays: true},
+		{given: 500 * time.Millisecond, took: 5 * time.Millisecond, stays: false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client := clientOf(t, nil, address)
+			client.nodes.found(address)
+			ctx, cancel := context.WithTimeout(t.Context(), each.given)
+			defer cancel()
+			_, err := call(ctx, client.caller, once, func(context.Context, *node) (any, error) {
+				time.Sleep(each.took)
+				return nil, silence()
+			})
+			isFailure(t, err, KindDeadline, AppliedUnknown, "")
+			leader, _ := client.nodes.known(0)
+			if stays := leader == address && len(client.nodes.connections) == 1; stays != each.stays {
+				t.Errorf("%+v: the leader is %q, on %d connections", each, leader, len(client.nodes.connections))
+			}
+		})
 	}
 }

@@ -144,10 +144,8 @@ func (c *claim) acquire(ctx context.Context, a asked) (*lockpb.AcquireResponse, 
 // granted waits until the claim holds the lock or has ended. An outage is no reason to give up: the claim waits at the
 // cluster.
 func (c *claim) granted(ctx context.Context, a asked) (outcome, error) {
-	// Waiting calls have a connection of their own, where they delay no renewal.
-	caller := c.session.bound().over(forStreams)
 	for {
-		state, err := call(ctx, caller, numbered, c.await)
+		state, err := c.state(ctx)
 		switch failure := asError(err); {
 		case ctx.Err() != nil:
 			return outcome{}, over(ctx, "the lock was not free in time")
@@ -160,6 +158,19 @@ func (c *claim) granted(ctx context.Context, a asked) (outcome, error) {
 			return c.gone(a)
 		}
 	}
+}
+
+// state asks for the state of the claim when its turn has come.
+func (c *claim) state(ctx context.Context) (*lockpb.AwaitResponse, error) {
+	awaits := c.session.nodes.awaits
+	select {
+	case awaits <- struct{}{}:
+		defer func() { <-awaits }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	// Waiting calls have a connection of their own, where they delay no renewal.
+	return call(ctx, c.session.bound().over(forStreams), numbered, c.await)
 }
 
 // await returns the state of the claim as soon as it waits no more, or when the time for this attempt is over.

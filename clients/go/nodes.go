@@ -22,6 +22,8 @@ type nodes struct {
 	ctx context.Context
 	// Held during a search for the leader: all other calls wait for its result.
 	searching chan struct{}
+	// Held by the claims whose state is asked for. Claims take turns, first come, first served.
+	awaits chan struct{}
 
 	mu sync.Mutex
 	// The cluster that requests name; 0: none is known.
@@ -42,8 +44,8 @@ type connectionKey struct {
 
 func newNodes(ctx context.Context, endpoints []string, o options) *nodes {
 	return &nodes{
-		options: o, endpoints: endpoints, ctx: ctx, searching: make(chan struct{}, 1), cluster: o.cluster,
-		connections: map[connectionKey]*connection{},
+		options: o, endpoints: endpoints, ctx: ctx, searching: make(chan struct{}, 1),
+		awaits: make(chan struct{}, o.awaits), cluster: o.cluster, connections: map[connectionKey]*connection{},
 	}
 }
 

@@ -109,12 +109,12 @@ func (o *observer) begin(ctx context.Context) error {
 
 // lose drops the stream, and waits before the next one.
 func (o *observer) lose(ctx context.Context, f *fault) error {
-	n, begun := o.messages.node, o.messages.begun
+	n := o.messages.node
 	o.end()
 	if o.client.ended(ctx, "") != nil {
 		return nil
 	}
-	o.client.note(n, f, begun)
+	o.client.nodes.note(n, f)
 	if f.retry != later {
 		return f.ended(n.address)
 	}

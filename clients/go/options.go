@@ -18,6 +18,8 @@ type options struct {
 	// How long an answer of the leader counts as proof that it leads, before a write that may not be sent twice.
 	trust   time.Duration
 	backoff backoff
+	// Claims whose state is asked for at once.
+	awaits int
 	// The cluster whose answers count; 0: that of the first answer.
 	cluster uint64
 	// Whether a cluster that was recovered from that one takes its place.
@@ -36,6 +38,7 @@ func defaults() options {
 		attemptTimeout: time.Second,
 		trust:          time.Second,
 		backoff:        backoff{min: 20 * time.Millisecond, max: 500 * time.Millisecond},
+		awaits:         maxAwaits,
 		follows:        true,
 		logger:         slog.Default(),
 		recovered:      func(uint64, uint64) {},
@@ -43,6 +46,10 @@ func defaults() options {
 		resolve:        lookUp,
 	}
 }
+
+// Most claims whose state a client asks for at once. A node takes 4096 calls of one connection by default, and scans and
+// observers use the same one. A question without a place there would have no answer in time, as if its node were gone.
+const maxAwaits = 3072
 
 // The shortest timeout and pause: with less, no call would be answered in time, or attempts would have no pause.
 const shortest = time.Millisecond

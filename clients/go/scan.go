@@ -129,7 +129,7 @@ func (c *Client) interrupted(ctx context.Context, parts *stream[kvpb.ScanRespons
 	if err := c.ended(ctx, "the deadline passed in the middle of the scan"); err != nil {
 		return asError(err)
 	}
-	c.note(parts.node, f, parts.begun)
+	c.note(parts.node, f, c.nodes.timeout)
 	if f.retry != later {
 		return f.ended(parts.node.address)
 	}

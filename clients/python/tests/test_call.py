@@ -11,6 +11,7 @@ from seshat._core.fault import Fault, Retryability, broken, silence, unreachable
 from seshat._core.options import Options
 from seshat._core.scan import Query, ScanReader, whole
 from seshat._core.session import open_session
+from seshat._core.transport import Purpose
 from seshat._core.writes import Issuer
 from seshat.errors import DeadlineExceeded, Interrupted, Refused, Unreachable, Unserved
 from seshat.kv.v1 import kv_service_pb2 as kv
@@ -203,6 +204,21 @@ def test_a_silent_leader_is_left_after_a_second_by_a_read_and_never_by_a_write_t
     with pytest.raises(Unreachable):
         world.run(Issuer(world.caller()).get(b"k"))
     assert len([it for it in world.sent("Get") if it.key == b"k"]) > 1
+
+
+@pytest.mark.parametrize(("given", "took", "connections"), [(0.005, 0.5, 1), (0.5, 0.005, 2)])
+def test_a_node_is_judged_by_the_time_that_it_had_to_answer(given: float, took: float, connections: int) -> None:
+    def stand_still(*_: Any) -> Any:
+        world.now += took
+        return silence()
+
+    world = World({"a:1": leader(stand_still)})
+    caller = world.caller()
+    world.run(caller.leader(world.now + 1, Repeat.READ))
+    with pytest.raises(DeadlineExceeded):
+        world.run(Issuer(caller.with_timeout(given)).set(SET))
+    caller.nodes.node(Purpose.CALLS, "a:1")
+    assert world.connections["a:1"] == connections
 
 
 def test_endpoints_that_never_serve_end_a_call_at_once() -> None:

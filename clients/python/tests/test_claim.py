@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from seshat._core.claim import Asked, Claim
 from seshat._core.fault import broken
 from seshat._core.observe import Observer
 from seshat._core.session import open_living
-from seshat.errors import Refused, SessionLost
+from seshat.errors import DeadlineExceeded, Refused, SessionLost
 from seshat.kv.v1 import kv_service_pb2 as kv
 from seshat.lock.v1 import lock_service_pb2 as lock
 from tests.world import SILENT, Reaction, World, leader, refusal
@@ -23,12 +24,12 @@ HOLDER = Holder(session=5, claim=1, token=9, value=b"them")
 class Locks:
     """A node that leads, and answers for a lock as it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, awaits: int = 3072) -> None:
         self.acquire: list[Reaction] = []
         self.state: list[Reaction] = []
         self.release: list[Reaction] = []
         self.world = World({"a:1": leader(self._answer)})
-        self.caller = self.world.caller()
+        self.caller = self.world.caller(awaits=awaits)
         self.living, self.issuer = self.world.run(open_living(self.caller, 10.0))
 
     def _answer(self, method: str, request: Any) -> Reaction:
@@ -74,6 +75,46 @@ def test_a_claim_waits_through_an_outage() -> None:
     assert locks.world.run(claim.make()) is None
     assert claim.token == 12
     assert locks.world.now > 1005, "longer than the timeout of a call"
+
+
+def test_claims_take_turns_where_more_wait_than_are_asked_for_at_once() -> None:
+    locks = Locks(awaits=2)
+    locks.acquire = [WAITING] * 5
+    making = [locks.world.begin(locks.claim().make()) for _ in range(5)]
+    locks.settle()
+    asked = [it.claim for it in locks.world.sent("Await")]
+    assert len(set(asked)) == 2, "no answer has made room for another one"
+    locks.state = [lock.AwaitResponse(waiting=lock.Waiting(ahead=1))] * 20
+    locks.world.go(lambda: not locks.state)
+    asked = [it.claim for it in locks.world.sent("Await")][-15:]
+    assert all(len(set(asked[at : at + 5])) == 5 for at in range(10)), "each waits until all others had a turn"
+    locks.state = [lock.AwaitResponse(held=lock.Held(token=12))] * 5
+    locks.world.go(lambda: all(it.is_done for it in making))
+    assert [it.error for it in making] == [None] * 5
+
+
+def test_a_claim_that_gives_up_takes_the_turn_of_no_other() -> None:
+    locks = Locks(awaits=1)
+    locks.acquire = [WAITING] * 3
+    making = [locks.world.begin(locks.claim().make()) for _ in range(3)]
+    locks.world.until(locks.world.now + 0.5)
+    for gone in making[:2]:
+        gone.flow.close()
+        locks.world.tasks.remove(gone)
+    locks.state = [lock.AwaitResponse(held=lock.Held(token=12))]
+    locks.world.go(lambda: making[2].is_done)
+    assert making[2].error is None
+    assert locks.world.sent("Await")[-1].claim == 3
+
+
+def test_a_deadline_ends_a_claim_that_has_no_turn() -> None:
+    locks = Locks(awaits=0)
+    locks.acquire = [WAITING]
+    begun = locks.world.now
+    limited = Claim(locks.living, replace(locks.issuer, caller=locks.caller.within(3.0)), Asked("x"), False)
+    with pytest.raises(DeadlineExceeded):
+        locks.world.run(limited.make())
+    assert locks.world.now - begun == pytest.approx(3.0, abs=0.01)
 
 
 def test_a_lock_that_is_not_free_is_an_outcome() -> None:

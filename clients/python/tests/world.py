@@ -91,9 +91,9 @@ class World:
     _events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _order: Iterable[int] = field(default_factory=itertools.count)
 
-    def caller(self, *endpoints: str, timeout: float = 5.0, cluster: int | None = None) -> Caller:
+    def caller(self, *endpoints: str, timeout: float = 5.0, cluster: int | None = None, awaits: int = 3072) -> Caller:
         clocks = Clocks(lambda: self.now, lambda: self.now + self.suspended)
-        options = Options(timeout=timeout, cluster=cluster, clocks=clocks, random=random.Random(1))
+        options = Options(timeout=timeout, cluster=cluster, awaits=awaits, clocks=clocks, random=random.Random(1))
         return Caller(Nodes(endpoints or tuple(self.scripts), options, self), timeout)
 
     def sent(self, method: str) -> list[Any]:

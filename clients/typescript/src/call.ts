@@ -48,12 +48,12 @@ export async function call<T>(scope: Scope, repeat: Repeat, make: (node: Node) =
         throw error instanceof SeshatError ? doubtful(error) : cancelled(doubt, error);
       },
     );
-    const left = deadline - now();
-    const until = repeat === "once" ? deadline : Math.min(deadline, now() + Math.min(attemptTimeout, left / 3));
+    const begun = now();
+    const left = deadline - begun;
+    const until = repeat === "once" ? deadline : Math.min(deadline, begun + Math.min(attemptTimeout, left / 3));
     const node = nodes
       .node(scope.purpose ?? "calls", leader.address, until)
       .with({ cluster: scope.cluster ?? leader.cluster });
-    const begun = now();
     let fault: Fault;
     try {
       const answer = await attempt(node, scope.signal, make);
@@ -66,7 +66,7 @@ export async function call<T>(scope: Scope, repeat: Repeat, make: (node: Node) =
       }
       fault = repeat === "read" ? (error as Fault).as("no") : (error as Fault);
     }
-    note(nodes, node, fault, begun);
+    note(nodes, node, fault, until - begun);
     if (fault.applied === "unknown") {
       doubt = "unknown";
     }
@@ -98,10 +98,13 @@ export function repeats(repeat: Repeat, fault: Fault): boolean {
   return fault.retry === "later";
 }
 
-/** Updates what is known after a fault of `node` in an attempt that began at `begun`. */
-export function note(nodes: Nodes, node: Node, fault: Fault, begun: number): void {
+/**
+ * Updates what is known after a fault of `node`, which had `given` milliseconds to answer. How long the attempt took in the
+ * end depends on the load of this machine, too.
+ */
+export function note(nodes: Nodes, node: Node, fault: Fault, given: number): void {
   const wasHeard = nodes.leader(nodes.settings.trust) === node.address;
-  if (!(fault.silent && now() - begun < SILENCE_MS && wasHeard)) {
+  if (!(fault.silent && given < SILENCE_MS && wasHeard)) {
     nodes.note(node, fault);
   }
 }

@@ -5,7 +5,7 @@
 // a claim nevertheless; so it is released then, too.
 
 import { call } from "./call.js";
-import { SeshatError, sessionLost } from "./errors.js";
+import { cancelled, SeshatError, sessionLost } from "./errors.js";
 import { Fault } from "./fault.js";
 import type { AcquireResponse, AwaitResponse } from "./gen/seshat/lock/v1/lock_service_pb.js";
 import type { Limits, Node, Scope } from "./nodes.js";
@@ -117,14 +117,9 @@ export class Claim {
 
   /** Waits until the claim holds the lock or has ended. An outage is no reason to give up: the claim waits at the cluster. */
   async #granted({ signal }: Limits): Promise<bigint | undefined> {
-    const { nodes, inSession } = this.session;
     for (;;) {
       try {
-        const state = await nodes.run({ signal }, (scope) => {
-          // Waiting calls have a connection of their own, where they delay no renewal.
-          const waiting: Scope = { ...scope, cluster: inSession.cluster, purpose: "streams" };
-          return call(waiting, "numbered", (node) => this.#state(node));
-        });
+        const state = await this.#ask(signal);
         if (state.case !== "waiting") {
           return heldToken(state);
         }
@@ -136,9 +131,28 @@ export class Claim {
     }
   }
 
+  /** The state of the claim, which is asked for when its turn has come. */
+  async #ask(signal: AbortSignal | undefined): Promise<AwaitResponse["result"]> {
+    const { nodes, inSession } = this.session;
+    const turn = nodes.run({ signal }, (scope) => nodes.awaits.acquire(scope.signal));
+    const give = await turn.catch((error: unknown) => {
+      throw cancelled("no", error);
+    });
+    try {
+      return await nodes.run({ signal }, (scope) => {
+        // Waiting calls have a connection of their own, where they delay no renewal.
+        const waiting: Scope = { ...scope, cluster: inSession.cluster, purpose: "streams" };
+        return call(waiting, "numbered", (node) => this.#state(node));
+      });
+    } finally {
+      give();
+    }
+  }
+
   async #state(node: Node): Promise<AwaitResponse["result"]> {
     const request = { name: this.name, clientId: this.session.id, claim: this.#number(), ...node.named };
-    return known((await node.locks.await(request, node.limited())).result);
+    // Shorter than the wait for the answer: those of many claims come at once, and are read one by one.
+    return known((await node.locks.await(request, node.limited(0.75))).result);
   }
 
   async #sendRelease(limits: Limits): Promise<void> {

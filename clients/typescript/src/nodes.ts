@@ -104,6 +104,8 @@ export interface Limits {
 export class Nodes {
   /** Held during a search for the leader: all other calls wait for its result. */
   readonly searching = new Semaphore(1);
+  /** The places of claims whose state is asked for. */
+  readonly awaits: Semaphore;
   /** Called when the client is closed. */
   readonly closing = new Set<() => Promise<void>>();
   #leader: { readonly address: string; heard: number } | undefined;
@@ -117,6 +119,7 @@ export class Nodes {
     readonly settings: Settings,
   ) {
     this.#cluster = settings.cluster;
+    this.awaits = new Semaphore(settings.awaits);
   }
 
   /** The cluster that requests name. */

@@ -1,6 +1,6 @@
 // Observers of a lock: who holds it, now and after every change.
 
-import { call, note } from "./call.js";
+import { call } from "./call.js";
 import { SeshatError } from "./errors.js";
 import type { Fault } from "./fault.js";
 import { Feed } from "./feed.js";
@@ -102,7 +102,7 @@ class Observer {
       const fault = error as Fault;
       this.#stream = undefined;
       signal.throwIfAborted();
-      note(this.nodes, stream.node, fault, stream.begun);
+      this.nodes.note(stream.node, fault);
       if (fault.retry !== "later") {
         throw fault.ended(stream.node.address);
       }

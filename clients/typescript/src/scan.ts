@@ -135,7 +135,6 @@ export class Scan implements AsyncIterable<Entry> {
   }
 
   async #next(stream: Stream<ScanResponse>, signal: AbortSignal, timeout: number): Promise<ScanResponse> {
-    const begun = now();
     try {
       return await stream.next(timeout);
     } catch (error) {
@@ -144,7 +143,7 @@ export class Scan implements AsyncIterable<Entry> {
         throw cancelled("no", signal.reason);
       }
       const { address } = stream.node;
-      note(this.nodes, stream.node, fault, begun);
+      note(this.nodes, stream.node, fault, timeout);
       if (fault.retry !== "later") {
         throw fault.ended(address);
       }

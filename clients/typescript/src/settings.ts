@@ -3,6 +3,12 @@
 import { type Clock, systemClock } from "./clock.js";
 import type { Backoff } from "./time.js";
 
+/**
+ * Most claims whose state a client asks for at once. A node takes 4096 calls of one connection by default, and scans and
+ * observers use the same one. A question without a place there would have no answer in time, as if its node were gone.
+ */
+const MAX_AWAITS = 3_072;
+
 /** The options of a client. Times are in milliseconds. */
 export interface ClientOptions {
   /** The deadline of each whole call, searches and retries included. Default: 5000. */
@@ -42,6 +48,8 @@ export interface Settings {
   readonly attemptTimeout: number;
   readonly trust: number;
   readonly backoff: Backoff;
+  /** Claims whose state is asked for at once. */
+  readonly awaits: number;
   readonly cluster: bigint | undefined;
   /** Whether a cluster that was recovered from that one takes its place. */
   readonly follows: boolean;
@@ -58,6 +66,7 @@ export function settings(options: ClientOptions): Settings {
     attemptTimeout: Math.max(options.attemptTimeout ?? 1_000, 1),
     trust: Math.max(options.trust ?? 1_000, 0),
     backoff: { min: Math.min(Math.max(options.backoff?.min ?? 20, 1), max), max },
+    awaits: MAX_AWAITS,
     cluster: options.onlyCluster ?? options.cluster,
     follows: options.onlyCluster === undefined,
     onRecovery: options.onRecovery ?? warn,

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TypeAlias, TypeVar
 
 from seshat._core.fault import Fault, Retryability
-from seshat._core.flow import Flow, me, sleep_until
+from seshat._core.flow import Flow, sleep_until
 from seshat._core.nodes import Node, Nodes, log
 from seshat._core.options import Options
 from seshat._core.search import Search, named_leader, too_late
@@ -140,10 +140,13 @@ class Caller:
             except Error as error:
                 raise attempts.error(error) from None
             begun = self.now()
+            until = attempts.until(begun)
             try:
-                answer = yield from make(node, attempts.until(begun))
+                answer = yield from make(node, until)
             except Fault as fault:
-                self._note(node, fault, begun)
+                self.note(node, fault, until - begun)
+                if self.purpose is Purpose.STREAMS and fault.sends_elsewhere:
+                    self.nodes.dial_anew(node)
                 hint = named_leader(fault)
                 log.debug("%s: an attempt failed (applied: %s): %s", node.address, fault.applied.value, fault)
                 again = attempts.failed(fault, node.address, self.now())
@@ -155,12 +158,14 @@ class Caller:
                 return answer
             yield from sleep_until(self.now, again)
 
-    def _note(self, node: Node, fault: Fault, begun: float) -> None:
-        hasty = fault.silent and self.now() - begun < _SILENCE
+    def note(self, node: Node, fault: Fault, given: float) -> None:
+        """Updates what is known after a fault of `node`, which had the time `given` to answer.
+
+        How long the attempt took in the end depends on the load of this machine, too.
+        """
+        hasty = fault.silent and given < _SILENCE
         if not (hasty and self.nodes.leader(self.options.trust) == node.address):
             self.nodes.note(node, fault)
-        if self.purpose is Purpose.STREAMS and fault.sends_elsewhere:
-            self.nodes.dial_anew(node)
 
     def leader(self, deadline: float, repeat: Repeat, hint: str | None = None) -> Flow[Node]:
         """The leader; if none is known that counts, a search finds it. Raises `Error`."""
@@ -177,7 +182,6 @@ class Caller:
             return self.nodes.node(Purpose.CALLS, known)
         if not (yield from self.nodes.searching.take(deadline)):
             raise too_late(self.timeout, {})
-        inbox = yield from me()
         try:
             known = self.nodes.leader(age)
             if known is not None:
@@ -192,7 +196,7 @@ class Caller:
             self.nodes.remember_leader(node.address)
             return node.of(cluster)
         finally:
-            self.nodes.searching.give(inbox)
+            self.nodes.searching.give()
 
 
 def probe(node: Node, until: float) -> Flow[kv.GetResponse]:

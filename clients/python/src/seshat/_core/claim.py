@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from seshat._core import messages
 from seshat._core.call import Caller, Repeat
 from seshat._core.fault import broken
-from seshat._core.flow import Flow, guarded, me, sleep_until
+from seshat._core.flow import FOREVER, Flow, guarded, me, sleep_until
 from seshat._core.nodes import Node, log
 from seshat._core.options import LOOK, Seconds
 from seshat._core.session import Living
@@ -111,12 +111,10 @@ class Claim:
 
     def _granted(self) -> Flow[int | None]:
         """Waits until the claim holds the lock, and returns its token, or has ended."""
-        # Waiting calls have a connection of their own, where they delay no renewal.
-        caller = self._caller.for_streams()
+        caller = self._caller
         while True:
-            deadline = caller.until()
             try:
-                answer = yield from caller.call(Repeat.NUMBERED, self._state, deadline)
+                answer = yield from self._ask()
             except Error as error:
                 # The claim waits, whether there is a leader or not.
                 if not error._is_outage or caller.deadline is not None:
@@ -127,8 +125,20 @@ class Claim:
                 return answer.held.token
             if answer.HasField("gone"):
                 return None
-            if caller.deadline is not None and caller.now() >= deadline:
-                raise DeadlineExceeded("the lock was not free in time")
+            if caller.deadline is not None and caller.now() >= caller.deadline:
+                raise _not_free()
+
+    def _ask(self) -> Flow[lock.AwaitResponse]:
+        """The state of the claim, which is asked for when its turn has come."""
+        # Waiting calls have a connection of their own, where they delay no renewal.
+        caller = self._caller.for_streams()
+        turn = caller.nodes.awaits
+        if not (yield from turn.take(FOREVER if caller.deadline is None else caller.deadline)):
+            raise _not_free()
+        try:
+            return (yield from caller.call(Repeat.NUMBERED, self._state))
+        finally:
+            turn.give()
 
     def _state(self, node: Node, until: float) -> Flow[lock.AwaitResponse]:
         request = lock.AwaitRequest(
@@ -184,3 +194,7 @@ class Claim:
                     return None
             yield from sleep_until(now, now() + options.jittered(pause))
             pause = options.longer(pause)
+
+
+def _not_free() -> Error:
+    return DeadlineExceeded("the lock was not free in time")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
@@ -121,21 +121,25 @@ def guarded(flow: Flow[T], check: Callable[[], None], clock: Callable[[], float]
 
 
 class Turn:
-    """What one flow has at a time, first come, first served."""
+    """What a number of flows, one by default, have at a time: first come, first served."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: int = 1) -> None:
         self._lock = threading.RLock()
-        self._queue: deque[Inbox] = deque()
+        self._free = places
+        self._queue: OrderedDict[Inbox, None] = OrderedDict()
 
     def take(self, until: float) -> Flow[bool]:
         """Waits until it is this flow's turn. Returns whether that is so."""
         inbox = yield from me()
         with self._lock:
-            self._queue.append(inbox)
+            if self._free > 0:
+                self._free -= 1
+                return True
+            self._queue[inbox] = None
         mine = False
         try:
-            while not self._is_first(inbox):
-                if not (yield Wait(until)) and not self._is_first(inbox):
+            while self._waits(inbox):
+                if not (yield Wait(until)) and self._waits(inbox):
                     return False
             mine = True
             return True
@@ -143,17 +147,23 @@ class Turn:
             if not mine:
                 self._leave(inbox)
 
-    def give(self, inbox: Inbox) -> None:
-        """Ends the turn of the flow with this inbox."""
-        self._leave(inbox)
-
-    def _is_first(self, inbox: Inbox) -> bool:
+    def give(self) -> None:
+        """Ends the turn of a flow."""
         with self._lock:
-            return self._queue[0] is inbox
+            if not self._queue:
+                self._free += 1
+                return
+            first, _ = self._queue.popitem(last=False)
+        first.nudge()
+
+    def _waits(self, inbox: Inbox) -> bool:
+        with self._lock:
+            return inbox in self._queue
 
     def _leave(self, inbox: Inbox) -> None:
         with self._lock:
-            self._queue.remove(inbox)
-            first = self._queue[0] if self._queue else None
-        if first is not None:
-            first.nudge()
+            if inbox in self._queue:
+                del self._queue[inbox]
+                return
+        # Its turn has come meanwhile.
+        self.give()

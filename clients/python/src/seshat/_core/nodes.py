@@ -66,6 +66,8 @@ class Nodes:
         self.runtime = runtime
         self.searching = Turn()
         """Held during a search for the leader: all other calls wait for its result."""
+        self.awaits = Turn(options.awaits)
+        """Held by the claims whose state is asked for."""
         self.closed = False
         self._lock = threading.RLock()
         self._cluster = options.cluster

@@ -54,7 +54,7 @@ class Numbers:
                     raise _too_many()
         finally:
             self._waiting = None
-            self._turn.give(inbox)
+            self._turn.give()
 
     def done(self, numbers: list[int]) -> None:
         """The callers of these wait no longer."""

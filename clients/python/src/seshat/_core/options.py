@@ -19,6 +19,10 @@ Seconds: TypeAlias = "float | timedelta"
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 CONNECT_TIMEOUT = 1.0
 KEEPALIVE = 5.0
+# Most claims whose state a client asks for at once. A node takes 4096 calls of one connection by default, and scans
+# and observers use the same one. A question without a place there would have no answer in time, as if its node were
+# gone.
+_MAX_AWAITS = 3072
 # How often clocks are read while something is waited for: timers stand still while the machine is suspended.
 LOOK = 1.0
 
@@ -54,6 +58,8 @@ class Options:
     """The only cluster whose answers count. ``None``: that of the first answer."""
     shortest_pause: float = 0.02
     longest_pause: float = 0.5
+    awaits: int = _MAX_AWAITS
+    """Claims whose state is asked for at once."""
     clocks: Clocks = field(default_factory=Clocks)
     random: random.Random = field(default_factory=random.SystemRandom)
 

@@ -84,7 +84,7 @@ class Pipe:
             if self._numbers is not None and numbers:
                 self._numbers.done(numbers)
             self._waiting = None
-            self._turn.give(inbox)
+            self._turn.give()
 
     def close(self) -> None:
         """Takes no more batches. Those in flight are still answered."""

@@ -71,12 +71,13 @@ class ScanReader:
             self._answer = node, stream
             return first
         node, stream = self._answer
+        begun, until = self._caller.now(), self._caller.until()
         try:
             pending = stream.next((yield from me()))
-            return (yield from pending.wait(self._caller.until()))
+            return (yield from pending.wait(until))
         except Fault as fault:
             fault = fault.of_read()
-            self._caller.nodes.note(node, fault)
+            self._caller.note(node, fault, until - begun)
             if fault.retryability is not Retryability.LATER:
                 raise fault.error(node.address) from None
             message = f"the scan was cut off, begin it again: {node.address}: {fault}"

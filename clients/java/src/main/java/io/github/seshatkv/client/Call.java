@@ -103,7 +103,7 @@ final class Call<T> {
       until = Loop.earlier(deadline, Loop.after(longest));
     }
     Node node = connected.until(until);
-    long begun = Loop.now();
+    long given = Loop.left(until);
     CompletableFuture<T> attempt = make.apply(node);
     Futures.cancelWith(result, attempt);
     attempt.whenComplete(
@@ -115,14 +115,14 @@ final class Call<T> {
             shared.nodes().served(node.address());
             result.complete(value);
           } else {
-            failed(node, CallError.of(error), begun);
+            failed(node, CallError.of(error), given);
           }
         });
   }
 
-  private void failed(Node node, CallError said, long begun) {
+  private void failed(Node node, CallError said, long given) {
     CallError fault = repeat == Repeat.READ ? said.notApplied() : said;
-    note(shared, node, fault, begun);
+    note(shared, node, fault, given);
     if (scope.purpose == Purpose.STREAMS && fault.sendsElsewhere()) {
       shared.nodes().drop(node);
     }
@@ -157,15 +157,18 @@ final class Call<T> {
     return fault.retry() == Retry.LATER;
   }
 
-  /** Updates what is known after a fault of {@code node} in an attempt that began at a time. */
-  static void note(Shared shared, Node node, CallError fault, long begun) {
+  /**
+   * Updates what is known after a fault of {@code node}, which had so long to answer, in
+   * nanoseconds. How long the attempt took in the end depends on the load of this machine, too.
+   */
+  static void note(Shared shared, Node node, CallError fault, long given) {
     boolean wasHeard =
         shared
             .nodes()
             .leader(shared.options().trust())
             .filter(address -> address.equals(node.address()))
             .isPresent();
-    if (!(fault.silent() && Loop.now() - begun < SILENCE && wasHeard)) {
+    if (!(fault.silent() && given < SILENCE && wasHeard)) {
       shared.nodes().note(node, fault);
     }
   }

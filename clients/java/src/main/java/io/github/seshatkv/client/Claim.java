@@ -24,6 +24,13 @@ import java.util.function.Function;
  */
 final class Claim {
   /**
+   * Most claims whose state a client asks for at once. A node takes 4096 calls of one connection by
+   * default, and scans and observers use the same one. A question without a place there would have
+   * no answer in time, as if its node were gone.
+   */
+  static final int MAX_AWAITS = 3072;
+
+  /**
    * What is claimed.
    *
    * @param maxWait absent: the claim waits as long as its session lives
@@ -36,6 +43,13 @@ final class Claim {
   private final boolean isAlone;
   private final Asked asked;
   private final CompletableFuture<LockAttempt> result = new CompletableFuture<>();
+
+  /**
+   * What the wait for the lock waits for now. Not linked to the result, which would keep each of
+   * these until the claim ends.
+   */
+  private CompletableFuture<?> step = CompletableFuture.completedFuture(null);
+
   private long number;
 
   /** Whether it may be at the cluster. */
@@ -62,6 +76,7 @@ final class Claim {
     claim.isOpen = isAlone;
     claim.result.whenComplete(
         (attempt, error) -> {
+          claim.step.cancel(true);
           if (!(attempt instanceof LockAttempt.Acquired)) {
             claim.abandon();
           }
@@ -189,11 +204,23 @@ final class Claim {
     }
   }
 
-  /** Waits until the claim holds the lock or has ended, over a connection of its own. */
+  /** Waits until the claim holds the lock or has ended. */
   private void await() {
     if (result.isDone()) {
       return;
     }
+    CompletableFuture<Void> turn = shared.awaits().take();
+    step = turn;
+    turn.whenComplete(
+        (mine, gone) -> {
+          if (gone == null) {
+            ask();
+          }
+        });
+  }
+
+  /** Asks for the state of the claim, over a connection of its own, and ends its turn. */
+  private void ask() {
     CompletableFuture<AwaitResponse> state =
         call(
             Purpose.STREAMS,
@@ -208,9 +235,11 @@ final class Claim {
               return Rpc.unary(
                   shared.loop(), node, LockServiceGrpc.getAwaitMethod(), request.build());
             });
-    Futures.cancelWith(result, state);
+    step = state;
     state.whenComplete(
         (answer, error) -> {
+          // Not at once: the next one would ask within this call, and the one after it within that.
+          shared.loop().execute(shared.awaits()::give);
           if (error != null && !Futures.error(error).isOutage()) {
             result.completeExceptionally(Futures.error(error));
           } else if (error != null) {

@@ -19,7 +19,7 @@ public final class Client extends Caller implements AutoCloseable {
   private final Shared shared;
   private final long timeout;
 
-  private Client(Shared shared, long timeout) {
+  Client(Shared shared, long timeout) {
     this.shared = shared;
     this.timeout = timeout;
   }
@@ -259,6 +259,7 @@ public final class Client extends Caller implements AutoCloseable {
               Math.max(Durations.nanos(attemptTimeout), 1_000_000),
               1_000_000_000,
               Backoff.DEFAULT,
+              Claim.MAX_AWAITS,
               cluster,
               follows,
               callbacks,

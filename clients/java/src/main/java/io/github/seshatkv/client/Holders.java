@@ -102,7 +102,6 @@ public final class Holders implements AutoCloseable {
   }
 
   private void receive(CompletableFuture<Optional<Holder>> next, Stream from) {
-    long begun = Loop.now();
     CompletableFuture<Optional<ObserveResponse>> message = from.messages.next();
     Futures.cancelWith(next, message);
     message.whenComplete(
@@ -116,7 +115,7 @@ public final class Holders implements AutoCloseable {
           }
           stream = null;
           CallError fault = error == null ? CallError.broken(ENDED) : CallError.of(error);
-          Call.note(shared, from.node, fault.notApplied(), begun);
+          shared.nodes().note(from.node, fault.notApplied());
           if (fault.retry() != Retry.LATER) {
             next.completeExceptionally(fault.notApplied().ended(from.node.address()));
             return;

@@ -12,6 +12,7 @@ import java.util.concurrent.Executor;
  * @param attemptTimeout the longest first wait for one node
  * @param trust how long an answer of the leader counts, before a write that must not be sent twice
  * @param backoff the pauses between attempts
+ * @param awaits claims whose state is asked for at once
  * @param cluster the cluster whose answers count; absent: that of the first answer
  * @param follows whether a cluster that was recovered from that one takes its place
  * @param callbacks runs what depends on the futures that a program gets
@@ -23,6 +24,7 @@ record Options(
     long attemptTimeout,
     long trust,
     Backoff backoff,
+    int awaits,
     OptionalLong cluster,
     boolean follows,
     Executor callbacks,

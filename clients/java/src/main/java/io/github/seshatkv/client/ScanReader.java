@@ -100,7 +100,7 @@ final class ScanReader {
   }
 
   private CompletableFuture<ScanResponse> next(Answer from, long deadline) {
-    long begun = Loop.now();
+    long given = Loop.left(deadline);
     CompletableFuture<ScanResponse> result = new CompletableFuture<>();
     var part = shared.loop().within(deadline, from.parts.next());
     Futures.cancelWith(result, part);
@@ -111,7 +111,7 @@ final class ScanReader {
             return;
           }
           CallError fault = error == null ? CallError.broken(CUT_SHORT) : CallError.of(error);
-          Call.note(shared, from.node, fault.notApplied(), begun);
+          Call.note(shared, from.node, fault.notApplied(), given);
           result.completeExceptionally(interrupted(from.node, fault.notApplied()));
         });
     return result;

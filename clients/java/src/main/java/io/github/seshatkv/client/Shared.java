@@ -19,6 +19,7 @@ final class Shared {
   private final RandomGenerator random = new SecureRandom();
   private final Nodes nodes;
   private final Leaders leaders = new Leaders(this);
+  private final Turns awaits;
 
   /** The calls that are under way. */
   private final Set<CompletableFuture<?>> pending = ConcurrentHashMap.newKeySet();
@@ -30,6 +31,7 @@ final class Shared {
 
   Shared(List<String> endpoints, Options options) {
     this.options = options;
+    this.awaits = new Turns(options.awaits());
     int connectMillis = (int) Math.min(options.connectTimeout().toMillis(), Integer.MAX_VALUE);
     this.nodes = new Nodes(endpoints, options.cluster(), options.follows(), connectMillis);
   }
@@ -52,6 +54,11 @@ final class Shared {
 
   Leaders leaders() {
     return leaders;
+  }
+
+  /** Those of the claims whose state is asked for. */
+  Turns awaits() {
+    return awaits;
   }
 
   Set<Renewal> renewals() {
