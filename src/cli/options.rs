@@ -253,7 +253,7 @@ pub(crate) fn cluster_id(text: &str) -> Result<ClusterId, String> {
 /// Parses the id of a session as it is shown: 16 hexadecimal digits.
 pub(crate) fn session_id(text: &str) -> Result<ClientId, &'static str> {
     let id = hexadecimal(text).filter(|id| *id != 0).map(ClientId);
-    id.ok_or("a session id has 16 hexadecimal digits, as seshat session list shows it")
+    id.ok_or("a session id has 16 hexadecimal digits, not all 0, as seshat session list shows it")
 }
 
 fn hexadecimal(text: &str) -> Option<u64> {

@@ -49,7 +49,9 @@ last one is always there. Such lines, and those of changes of long ago after an 
 come in any order up to the next synced, and removals have its revision.
 
 --after goes on where an earlier watch has ended: it begins with the changes behind that
-revision, then comes synced. A node keeps the last changes only while it is watched, and
+revision, then comes synced. Take the revision of its last synced, or that of a later line
+less one, since other lines may have the same revision. The lines before the first synced
+do not tell how far the watch has come. A node keeps the last changes only while it is watched, and
 for a while afterwards. If some are missing, standard error tells, and the keys that were
 set since come as they are now, perhaps without those that were removed. With --cluster it ends
 if another cluster has taken the place of the one of that revision.
@@ -57,11 +59,11 @@ if another cluster has taken the place of the one of that revision.
 --exec runs a command in a shell instead: once for each line but synced, one at a time
 and in order. It gets SESHAT_EVENT, as above, SESHAT_REVISION, SESHAT_KEY and
 SESHAT_VALUE in its environment. Bytes that are not text come as SESHAT_KEY_BASE64 and
-SESHAT_VALUE_BASE64. Of a value of more than 100 KiB only the size comes, as
-SESHAT_VALUE_OMITTED: use seshat get. If the command fails, standard error tells, and
-the watch goes on. When --timeout has passed, or at SIGINT and SIGTERM, the command that
-runs gets SIGTERM, and SIGKILL after the grace period, and so does all that it has
-started.
+SESHAT_VALUE_BASE64. Of a value of more than 100 KiB, or 75 KiB if it is not text, only
+the size comes, as SESHAT_VALUE_OMITTED: use seshat get, which finds the same cluster by
+SESHAT_ENDPOINTS and SESHAT_CLUSTER. If the command fails, standard error tells, and the
+watch goes on. When --timeout has passed, or at SIGINT and SIGTERM, the command that runs
+gets SIGTERM, and SIGKILL after the grace period, with its process group.
 
 Examples:
   seshat watch config/
@@ -105,7 +107,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_state: bool,
 
-    /// Begin with the changes behind this revision, which an earlier watch has printed
+    /// Begin with the changes behind this revision, up to which an earlier watch has printed all
     #[arg(long, value_name = "REVISION", conflicts_with = "no_state",
           value_parser = clap::value_parser!(u64).range(1..))]
     after: Option<u64>,
@@ -162,6 +164,8 @@ impl Args {
                 Some(update) = updates.next() => {
                     for told in news.of(update?)? {
                         if let Some(stop) = self.tell(&mut lines, told, stop.as_mut()).await {
+                            // What is late is the command, and no node.
+                            news.is_begun = true;
                             return news.end(stop);
                         }
                     }
@@ -204,7 +208,9 @@ impl Args {
         // Writing to memory does not fail.
         let _ = match (&self.exec, told, self.client.json) {
             (Some(command), Told::Change(change), _) => {
-                return hook::run(command, &change, self.keys_only, self.grace, stop).await;
+                let mut shell = hook::shell(command);
+                shell.envs(self.client.environment());
+                return hook::run(shell, &change, self.keys_only, self.grace, stop).await;
             }
             (Some(_), Told::Synced(_), _) => Ok(()),
             (None, told, true) => writeln!(lines, "{}", Json(&self.json(&told))),

@@ -568,23 +568,44 @@ fn a_signal_ends_a_watch_and_the_command_that_it_runs() {
 fn the_command_of_a_watch_does_not_outlast_its_time_limit() {
     let command = "trap '' TERM; sleep 1000 & echo $!; wait";
     // A busy machine may need more time to begin.
-    let started = (1..60).find_map(|seconds| {
-        let node = Mock::leader();
-        one_change(&node);
-        let timeout = format!("{seconds}s");
-        let args = [
-            "watch",
-            "--exec",
-            command,
-            "--timeout",
-            &timeout,
-            "--grace=1ms",
-        ];
-        let ran = client(&node.address, &args);
-        (ran.code == 0 && !ran.stdout.is_empty()).then(|| ran.ok())
-    });
-    let started = started.unwrap();
-    assert!(!runs(started.trim_end()), "{started}");
+    let outlasts = |messages: &[Message]| {
+        (1..60).find_map(|seconds| {
+            let node = Mock::leader();
+            node.next_watch(messages.to_vec(), End::Silence);
+            let timeout = format!("{seconds}s");
+            let args = [
+                "watch",
+                "--exec",
+                command,
+                "--timeout",
+                &timeout,
+                "--grace=1ms",
+            ];
+            let ran = client(&node.address, &args);
+            (ran.code == 0 && !ran.stdout.is_empty()).then(|| ran.ok())
+        })
+    };
+    // What is late is the command and no node, also before the whole state has come.
+    let change = nothing(5)
+        .into_iter()
+        .chain([changes(6, &[set("k", "v", 6)])]);
+    let part_of_the_state = vec![reset(), state(&[entry("k", "v", 2)], &[])];
+    for messages in [change.collect(), part_of_the_state] {
+        let started = outlasts(&messages).unwrap();
+        assert!(!runs(started.trim_end()), "{started}");
+    }
+}
+
+#[test]
+fn the_command_of_a_watch_finds_the_cluster_of_the_watch() {
+    let node = Mock::leader();
+    let change = nothing(5)
+        .into_iter()
+        .chain([changes(6, &[set("k", "v", 6)])]);
+    node.next_watch(change, the_end());
+    let args = ["watch", "--exec", "echo $SESHAT_ENDPOINTS $SESHAT_CLUSTER"];
+    let ran = client(&node.address, &args);
+    assert_eq!(ran.stdout, format!("{}\n", node.address));
 }
 
 /// The nodes are killed one after the other, so the one that is watched is among them.

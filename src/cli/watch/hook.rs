@@ -16,18 +16,22 @@ use super::changes::Change;
 /// Most bytes of a variable. Linux takes 128 KiB.
 const MAX_VARIABLE_BYTES: usize = 100 << 10;
 
-/// Runs `command` in a shell for `change`, and waits for its end. A failure of the command is told. If `stop` ends
-/// first, the command is ended with all that it has started, within `grace`, and the result is that of `stop`.
-/// Connections are served meanwhile.
+/// A shell that runs `command`.
+pub(super) fn shell(command: &OsString) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(command).stdin(Stdio::null());
+    shell
+}
+
+/// Runs `shell` for `change`, and waits for its end. A failure is told. If `stop` ends first, the shell is ended with
+/// its process group, within `grace`, and the result is that of `stop`. Connections are served meanwhile.
 pub(super) async fn run<T>(
-    command: &OsString,
+    mut shell: Command,
     change: &Change,
     keys_only: bool,
     grace: Duration,
     stop: impl Future<Output = T>,
 ) -> Option<T> {
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).stdin(Stdio::null());
     shell.env("SESHAT_EVENT", change.event());
     shell.env("SESHAT_REVISION", change.revision().to_string());
     let value = match change {
