@@ -12,10 +12,10 @@
 //! The last five rows use `seshat::client` and nothing else, and each keeps to one cluster. `client.rs`
 //! sets the time limit of the command, `wait.rs` waits until the cluster is healed, `failure.rs` reports
 //! errors, `condition.rs` shows why a write was not made, `options.rs` holds the shared flags,
-//! `holding.rs` holds the session of a lock and `job.rs` runs a command under it, `process.rs` ends a command with all
-//! that it has started, `pipes.rs` reads and writes within the time limit, `word.rs` shows bytes as text and `entry.rs` in JSON. Standard
-//! output gets the answer only; everything else goes to standard error, so that the output of every command can be
-//! piped.
+//! `holding.rs` holds the session of a lock and `job.rs` runs a command under it, `process.rs` ends a command with
+//! its process group, `pipes.rs` reads and writes within the time limit, `word.rs` shows bytes as text and
+//! `entry.rs` in JSON. Standard output gets the answer only; everything else goes to standard error, so that the
+//! output of every command can be piped.
 
 mod bench;
 mod client;

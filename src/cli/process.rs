@@ -1,6 +1,6 @@
 //! A process that a command runs, and the signals that end both.
 //!
-//! A process group of its own makes signals reach all that the process has started.
+//! A process group of its own makes signals reach what the process has started, unless that leaves the group.
 
 use std::io;
 use std::process::{ExitCode, ExitStatus};

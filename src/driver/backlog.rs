@@ -38,25 +38,27 @@ enum What {
     Read(Query),
 }
 
-impl Waiting {
+impl What {
     /// The number of commands that it is.
     fn commands(&self) -> usize {
-        match &self.what {
-            What::Write { .. } => 1,
-            What::PlacedRead(query) | What::Read(query) => query.reads(),
+        match self {
+            Self::Write { .. } => 1,
+            Self::PlacedRead(query) | Self::Read(query) => query.reads(),
         }
     }
 
     fn bytes(&self) -> usize {
-        match &self.what {
-            What::Write { command, context } => command.len().saturating_add(context.len()),
-            What::PlacedRead(query) | What::Read(query) => query.bytes(),
+        match self {
+            Self::Write { command, context } => command.len().saturating_add(context.len()),
+            Self::PlacedRead(query) | Self::Read(query) => query.bytes(),
         }
     }
+}
 
+impl Waiting {
     fn with_cost(self) -> (usize, Self) {
-        let fixed = COMMAND_COST.saturating_mul(self.commands());
-        (fixed.saturating_add(self.bytes()), self)
+        let fixed = COMMAND_COST.saturating_mul(self.what.commands());
+        (fixed.saturating_add(self.what.bytes()), self)
     }
 }
 
@@ -121,16 +123,11 @@ impl Backlog {
             Request::Batch { items, batch } => {
                 self.commands += items.len();
                 let parts = Runs::of(items, self.max_run).map(|(place, item)| {
-                    let (what, commands) = match item {
-                        BatchItem::Write { command, context } => {
-                            (What::Write { command, context }, 1)
-                        }
-                        BatchItem::Read(query) => {
-                            let reads = query.reads();
-                            (What::PlacedRead(query), reads)
-                        }
+                    let what = match item {
+                        BatchItem::Write { command, context } => What::Write { command, context },
+                        BatchItem::Read(query) => What::PlacedRead(query),
                     };
-                    let waiter = Waiter::part(Arc::clone(&batch), place, commands);
+                    let waiter = Waiter::part(Arc::clone(&batch), place, what.commands());
                     Waiting { what, waiter }.with_cost()
                 });
                 self.queue.extend(source, parts);
@@ -139,8 +136,8 @@ impl Backlog {
     }
 
     fn wait(&mut self, source: Source, what: What, waiter: Waiter) {
+        self.commands += what.commands();
         let waiting = Waiting { what, waiter };
-        self.commands += waiting.commands();
         self.queue.extend(source, [waiting.with_cost()]);
     }
 
@@ -157,22 +154,20 @@ impl Backlog {
             }
             let left = room.bytes.saturating_sub(bytes);
             let mut is_full = false;
-            let fits = |waiting: &Waiting| {
-                let with_it = commands.saturating_add(waiting.commands());
+            let fits = |Waiting { what, .. }: &Waiting| {
+                let with_it = commands.saturating_add(what.commands());
                 is_full = with_it > max_commands;
-                !is_full && with_it <= room.requests && waiting.bytes() <= left
+                !is_full && with_it <= room.requests && what.bytes() <= left
             };
-            let Some(waiting) = self.queue.pop_if(fits) else {
+            let Some(Waiting { what, waiter }) = self.queue.pop_if(fits) else {
                 self.goes_on = is_full;
                 break;
             };
-            let taken = waiting.commands();
-            self.commands -= taken;
-            let Waiting { what, waiter } = waiting;
+            self.commands -= what.commands();
             if !waiter.take_up() {
                 continue;
             }
-            commands += taken;
+            commands += what.commands();
             match what {
                 What::Write { command, context } => {
                     bytes += command.len().saturating_add(context.len());

@@ -111,7 +111,6 @@ impl StateMachine {
         if changes.are_kept() && self.map.pair(key).is_some() {
             changes.push(Change {
                 revision: self.revisions().at(index),
-                // The key of the pair would keep the value in memory.
                 key: Key::copy_from_slice(key),
                 value: None,
                 lifetime: Lifetime::Unlimited,

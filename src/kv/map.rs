@@ -8,7 +8,7 @@
 //! Why not a crate of persistent maps: with a million keys a read of this map costs half of a read of
 //! `imbl`'s hash map and a tenth of a read of its ordered map, and a write half (measured). The order of
 //! the keys stands beside the shards, in `imbl`'s ordered set, for reads of ranges. Only a key that comes or
-//! goes touches it. It has copies of the keys, because a key of a [`Pair`] keeps the value in memory.
+//! goes touches it. It has copies of the keys, so that a new value of a key does not touch it.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;

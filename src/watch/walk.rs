@@ -60,9 +60,7 @@ impl Walk {
     /// Notes that `key` has changed.
     pub(super) fn note(&mut self, key: &Key) {
         let is_met = |rest: &Scan| rest.range.contains(key);
-        if !self.rest.as_ref().is_some_and(is_met) && !self.changed.contains(key) {
-            // The key of a change shares memory with the value.
-            self.changed.insert(Key::copy_from_slice(key));
+        if !self.rest.as_ref().is_some_and(is_met) && self.changed.insert(key.clone()) {
             self.held += key.len() + CHANGE_BYTES;
         }
     }

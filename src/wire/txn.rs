@@ -367,12 +367,12 @@ pub fn list_sessions_response(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kv::Lifetime;
     use crate::types::ClientId;
 
-    fn entry() -> Entry {
+    pub(in crate::wire) fn entry() -> Entry {
         Entry {
             key: "k".into(),
             value: "v".into(),

@@ -55,17 +55,8 @@ impl From<Event> for proto::Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{Entry, Lifetime};
     use crate::types::ClusterId;
-
-    fn entry() -> Entry {
-        Entry {
-            key: "k".into(),
-            value: "v".into(),
-            revision: 7,
-            lifetime: Lifetime::Unlimited,
-        }
-    }
+    use crate::wire::txn::tests::entry;
 
     #[test]
     fn each_message_has_its_form() {
